@@ -1,0 +1,90 @@
+"""The command that a job runs, with its inputs and outputs: the same on the laptop and on a cluster.
+
+`${{inputs.x}}` and `${{outputs.y}}` stand in the command line alone, as Azure ML defines them, and are replaced by the
+place where the backend put the input or wants the output.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maas_client.bundled import jobs_folder, model_folder
+from maas_client.errors import PlanError
+from maas_client.spec import JobSpec
+
+_BINDING = re.compile(r"\$\{\{\s*(inputs|outputs)\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """A command line with bindings, the folder of its code, and what its inputs are.
+
+    `inputs` maps a name to a local file or folder (Path), to text written to a file (`JsonFile`), or to a plain value
+    (str, such as a Hugging Face id). `outputs` are names of folders that the command fills. The command's working
+    directory is the code folder.
+    """
+
+    command: str
+    code: Path
+    inputs: Mapping[str, Path | JsonFile | str]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JsonFile:
+    """An input file that the client writes: `value` as JSON."""
+
+    value: Mapping[str, Any]
+
+
+def training_command(spec: JobSpec) -> CommandJob:
+    """The bundled training script on this spec. Its one output, `run`, is the folder that the script fills."""
+    inputs: dict[str, Path | JsonFile | str] = {
+        "config": JsonFile(spec.script_config()),
+        "train": spec.data.train,
+        "model": model_source(spec.model),
+    }
+    words = ["train.py", "--config ${{inputs.config}}", "--train ${{inputs.train}}"]
+    if spec.data.validation.file is not None:
+        inputs["validation"] = spec.data.validation.file
+        words.append("--validation ${{inputs.validation}}")
+    words += ["--model ${{inputs.model}}", "--output ${{outputs.run}}"]
+    return CommandJob(" ".join([_launcher(spec), *words]), jobs_folder(), inputs, ("run",))
+
+
+def _launcher(spec: JobSpec) -> str:
+    """One process is plain python; several on one machine are started by torchrun, as python -m of the same python."""
+    processes = spec.distributed.processes
+    if processes == 1:
+        return "python"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes}"
+
+
+def model_source(model: str) -> Path | str:
+    """A shipped model or a local folder as a Path, anything else as the name that it is."""
+    if shipped := model_folder(model):
+        return shipped
+    return Path(model) if Path(model).is_dir() else model
+
+
+def bind(job: CommandJob, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> list[str]:
+    """The command's words with every binding replaced. Raises PlanError for a binding that nothing fills."""
+    places = {"inputs": inputs, "outputs": outputs}
+
+    def place(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        if name not in places[kind]:
+            raise PlanError(f"The command uses ${{{{{kind}.{name}}}}}, but the job has no such {kind[:-1]}.")
+        return places[kind][name]
+
+    return [_BINDING.sub(place, word) for word in shlex.split(_tight(job.command))]
+
+
+def _tight(command: str) -> str:
+    """Take the blanks out of `${{ inputs.x }}`, so that splitting into words keeps a binding whole."""
+    return _BINDING.sub(lambda match: "${{" + f"{match[1]}.{match[2]}" + "}}", command)

@@ -1,0 +1,65 @@
+"""An endpoint that serves a registered model: its identity, one look at it, and the way in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class EndpointState(StrEnum):
+    """What an endpoint is doing, in the same words on every backend."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+
+
+class Billing(StrEnum):
+    """Whether money is being spent. Unknown is said as unknown."""
+
+    FREE = "free"
+    BILLING = "billing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class EndpointRef:
+    """Identity of an endpoint, written `backend://name`."""
+
+    backend: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.backend}://{self.name}"
+
+
+@dataclass(frozen=True)
+class EndpointStatus:
+    """One look at an endpoint. Times are unix seconds; `expires_at` is None where it runs until deleted."""
+
+    ref: EndpointRef
+    state: EndpointState
+    native_state: str
+    seen_at: float
+    model: str
+    billing: Billing
+    url: str = ""
+    expires_at: float | None = None
+    message: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data; holds no key."""
+        return {**asdict(self), "ref": str(self.ref)}
+
+
+@dataclass(frozen=True)
+class EndpointAccess:
+    """The way into an endpoint. The key is kept out of every printed form of this object."""
+
+    url: str
+    model: str
+    key: str = field(repr=False)

@@ -1,0 +1,239 @@
+"""JobSpec: what the user wants, as read from a job file or built in Python.
+
+Field descriptions are the documentation: docs/job-file.md and the JSON Schema are generated from them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
+DURATION_PATTERN = r"^[1-9][0-9]*(s|m|h|d)$"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
+FilePath = Annotated[Path, Field(strict=False)]
+
+
+class Task(StrEnum):
+    """What the model learns to do; decides the row format, the prompt and the metric."""
+
+    CHAT = "chat"
+    TEXT_GENERATION = "text-generation"
+    CLASSIFICATION = "classification"
+
+
+def duration_s(text: str) -> int:
+    """Seconds in a duration such as `90s`, `30m`, `4h` or `2d`. Raises ValueError."""
+    if re.fullmatch(DURATION_PATTERN, text) is None:
+        raise ValueError(f"{text!r} is not a duration such as 30m or 4h")
+    return int(text[:-1]) * _SECONDS[text[-1]]
+
+
+class Part(BaseModel):
+    """A part of the job file: unknown keys are errors, and `8` is a number where `"8"` is text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class ValidationSpec(Part):
+    """Held-out rows that the model is measured on and never trained on: a file, or a share of the training file."""
+
+    split: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training rows to hold out, chosen by the seed. Not used when `file` is given."""
+
+    file: FilePath | None = None
+    """A file of held-out rows, in the format of the training file."""
+
+
+class DataSpec(Part):
+    """The rows to learn from. Paths are relative to the job file."""
+
+    train: FilePath
+    """JSON Lines (chat messages, prompt/completion, text/label or text), or CSV with text,label for classification."""
+
+    validation: ValidationSpec = ValidationSpec()
+    """Where the held-out rows come from."""
+
+
+class MethodSpec(Part):
+    """How the weights are adapted."""
+
+    name: Literal["lora", "full"] = "lora"
+    """`lora` trains small low-rank matrices beside frozen weights; `full` trains every weight."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of the LoRA matrices: more learns more and costs more memory."""
+
+    alpha: float = Field(default=32, gt=0)
+    """Scale of the LoRA update: the update is multiplied by alpha / rank."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the LoRA input."""
+
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """Layers that get LoRA matrices: `all-linear`, or names such as qkv_proj. Names must all exist in the model."""
+
+
+class TrainingSpec(Part):
+    """How long and how fast to train."""
+
+    epochs: float = Field(default=3, gt=0, le=1000)
+    """Passes over the training rows."""
+
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises from 0."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW weight decay."""
+
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+
+    batch_size: int = Field(default=8, ge=1)
+    """Sequences a step on each process (of max_length tokens each when packing)."""
+
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Micro-batches whose gradients are added up before a step."""
+
+    max_length: int = Field(default=1024, ge=8)
+    """Tokens a sequence; longer rows are cut."""
+
+    packing: bool = True
+    """Put several rows into one sequence; attention never crosses from one row to another."""
+
+    seed: int = Field(default=7, ge=0)
+    """Fixes the split, the order of the rows and the initial weights of the adapter."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the forward pass; `auto` measures which is faster on the device."""
+
+    gradient_checkpointing: Literal["auto", True, False] = "auto"
+    """Recompute activations to save memory; `auto` does so only where memory would not suffice."""
+
+    evaluate_every_steps: int | None = Field(default=None, ge=1)
+    """Measure the validation loss every so many steps besides the end of each epoch."""
+
+    checkpoint_every_steps: int | None = Field(default=None, ge=1)
+    """Save a checkpoint every so many steps besides the end of each epoch."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints to keep."""
+
+
+class EvaluationSpec(Part):
+    """How the model is measured before and after training."""
+
+    max_rows: int = Field(default=200, ge=1)
+    """Held-out rows to score."""
+
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Longest answer to generate while scoring."""
+
+
+class DistributedSpec(Part):
+    """How many processes train together."""
+
+    strategy: Literal["none", "ddp"] = "none"
+    """`none` is one process; `ddp` keeps a copy of the model in each process."""
+
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes on this machine."""
+
+    @model_validator(mode="after")
+    def _processes_fit_strategy(self) -> DistributedSpec:
+        if self.strategy == "none" and self.processes > 1:
+            raise ValueError(f"strategy none runs one process, found processes: {self.processes}; accepted: strategy: ddp")
+        return self
+
+
+class RegisterSpec(Part):
+    """Keep the result as a version in the model registry."""
+
+    name: Name
+    """Name in the registry; versions count from 1."""
+
+
+class DeploySpec(Part):
+    """Serve the registered version at an endpoint."""
+
+    name: Name
+    """Name of the endpoint."""
+
+    ttl: Duration = "4h"
+    """The endpoint ends by itself after this long: a number and s, m, h or d."""
+
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port on 127.0.0.1 for a local endpoint; 0 takes a free one."""
+
+    @property
+    def ttl_s(self) -> int:
+        """`ttl` in seconds."""
+        return duration_s(self.ttl)
+
+
+class JobSpec(Part):
+    """One job: what to train on what, how, where, and what happens to the result."""
+
+    name: Name
+    """Name of the job: lower-case letters, digits and hyphens, 2 to 32 characters."""
+
+    task: Task = Field(strict=False)
+    """What the model learns to do."""
+
+    model: str = Field(min_length=1)
+    """The base model: a catalog name (`maas models list`), a Hugging Face id or a local folder."""
+
+    backend: Literal["local", "azureml", "foundry", "kaito"] = "local"
+    """Where the job runs."""
+
+    data: DataSpec
+    """The rows to learn from."""
+
+    method: MethodSpec = MethodSpec()
+    """How the weights are adapted."""
+
+    training: TrainingSpec = TrainingSpec()
+    """How long and how fast to train."""
+
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """How the model is measured before and after."""
+
+    distributed: DistributedSpec = DistributedSpec()
+    """How many processes train together."""
+
+    register_as: RegisterSpec | None = Field(default=None, alias="register")
+    """Keep the result in the model registry."""
+
+    deploy: DeploySpec | None = None
+    """Serve the result. Needs `register`."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def _deploy_needs_register(self) -> JobSpec:
+        if self.deploy is not None and self.register_as is None:
+            raise ValueError("deploy serves a registered version, found no register; accepted: register: {name: ...}")
+        return self
+
+    def script_config(self) -> dict[str, Any]:
+        """What the training script reads as its config file: no paths, no names of places."""
+        config = self.model_dump(
+            mode="json", include={"task", "method", "training", "evaluation", "distributed"}, by_alias=True
+        )
+        return {**config, "validation": {"split": self.data.validation.split}}
