@@ -1,0 +1,1 @@
+"""The command line `maas`: one file a noun, app.py on top, output.py below."""

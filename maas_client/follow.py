@@ -1,0 +1,110 @@
+"""Watch runs and endpoints until they come to an end: the only place that sleeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from maas_client.backend import Backend, Serving
+from maas_client.endpoint import EndpointRef, EndpointState, EndpointStatus
+from maas_client.errors import ServiceError, StillRunningError, UnavailableError
+from maas_client.run import Event, RunRef, RunStatus
+
+POLL_S = 0.5
+_FAILED_LOOKS = 20
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one look brought: the status, and the log lines and events that came since the look before."""
+
+    status: RunStatus
+    lines: tuple[str, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass
+class _Cursors:
+    """How far a run's log and events were read; `None` after the first page means that no more can come."""
+
+    logs: str | None = None
+    metrics: str | None = None
+    logs_open: bool = True
+    metrics_open: bool = True
+    lines: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+def follow(
+    jobs: Backend,
+    ref: RunRef,
+    *,
+    poll_s: float = POLL_S,
+    timeout_s: float | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Sight]:
+    """Look at a run every `poll_s` seconds until it has ended and all that it wrote was given.
+
+    Each log line and event comes once. The last Sight has the final status. A look that finds the service away is
+    tried again; after 20 in a row UnavailableError is raised. StillRunningError is raised after `timeout_s`.
+    """
+    began, cursors, away = clock(), _Cursors(), 0
+    while True:
+        try:
+            status = jobs.status(ref)
+            _read(jobs, ref, cursors)
+            away = 0
+        except UnavailableError:
+            away += 1
+            if away >= _FAILED_LOOKS:
+                raise
+            sleep(poll_s)
+            continue
+        yield Sight(status, tuple(cursors.lines), tuple(cursors.events))
+        cursors.lines, cursors.events = [], []
+        if status.state.is_final and not (cursors.logs_open or cursors.metrics_open):
+            return
+        if timeout_s is not None and clock() - began >= timeout_s:
+            raise StillRunningError(f"{ref} is {status.state} after {timeout_s:.0f} s.", hint=f"maas watch {ref.id}")
+        if not status.state.is_final:
+            sleep(poll_s)
+
+
+def _read(jobs: Backend, ref: RunRef, cursors: _Cursors) -> None:
+    """Take the next pages. What was read is kept in the cursors even when the second read fails."""
+    if cursors.logs_open:
+        log_page = jobs.logs(ref, after=cursors.logs)
+        cursors.logs, cursors.logs_open = log_page.next, log_page.next is not None
+        cursors.lines += log_page.lines
+    if cursors.metrics_open:
+        metric_page = jobs.metrics(ref, after=cursors.metrics)
+        cursors.metrics, cursors.metrics_open = metric_page.next, metric_page.next is not None
+        cursors.events += metric_page.events
+
+
+def wait_until_ready(
+    endpoints: Serving,
+    ref: EndpointRef,
+    *,
+    timeout_s: float = 120.0,
+    poll_s: float = 0.2,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> EndpointStatus:
+    """Look at an endpoint until it answers. Raises ServiceError when it fails, StillRunningError after `timeout_s`."""
+    began = clock()
+    while True:
+        status = endpoints.status(ref)
+        if status.state is EndpointState.READY:
+            return status
+        if status.state is not EndpointState.STARTING:
+            raise ServiceError(
+                f"Endpoint {ref.name} is {status.state}: {status.message or status.native_state}.",
+                operation="deploy",
+                hint=f"maas endpoints delete {ref.name}, then deploy again.",
+            )
+        if clock() - began >= timeout_s:
+            raise StillRunningError(f"Endpoint {ref.name} is not ready after {timeout_s:.0f} s.", hint=f"maas endpoints show {ref.name}")
+        sleep(poll_s)
