@@ -134,46 +134,46 @@ class Project:
             config=record.plan["inputs"]["config"],
         )
         with self.ledger.action("register", name, run=record.id) as result:
-            model = self._registry(record.backend).register(name, artifact, lineage)
+            model = self.registry(record.backend).register(name, artifact, lineage)
             result["model"] = str(model.ref)
         return model
 
     def models(self, name: str | None = None) -> tuple[RegisteredModel, ...]:
         """Registered versions (of one name), newest first."""
-        return self._registry("local").list(name)
+        return self.registry("local").list(name)
 
     def model(self, text: str) -> RegisteredModel:
         """A registered model written `name` (the newest) or `name:version`. Raises NotFoundError."""
         from maas_client.model import parse_model
 
         name, version = parse_model(text)
-        return self._registry("local").get(name, version)
+        return self.registry("local").get(name, version)
 
     # -- endpoints
 
     def deploy(self, model: RegisteredModel, spec: DeploySpec, *, backend: str = "local") -> EndpointStatus:
         """Start an endpoint for a registered model; returns at once. The same deployment again returns the one there is."""
         with self.ledger.action("deploy", spec.name, model=str(model.ref), ttl=spec.ttl) as result:
-            status = self._serving(backend).deploy(model.ref, spec)
+            status = self.serving(backend).deploy(model.ref, spec)
             result.update(endpoint=str(status.ref), expires_at=status.expires_at)
         return status
 
     def endpoints(self) -> list[EndpointStatus]:
         """Every endpoint on every backend that serves, with whether it bills."""
-        return [status for backend in _BACKENDS_WITH_ENDPOINTS for status in self._serving(backend).list()]
+        return [status for backend in _BACKENDS_WITH_ENDPOINTS for status in self.serving(backend).list()]
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Look once at an endpoint. Raises NotFoundError."""
-        return self._serving("local").status(self._endpoint_ref(name))
+        return self.serving("local").status(self._endpoint_ref(name))
 
     def endpoint_access(self, name: str) -> EndpointAccess:
         """URL and key of a ready endpoint. Raises NotFoundError, ConflictError."""
-        return self._serving("local").access(self._endpoint_ref(name))
+        return self.serving("local").access(self._endpoint_ref(name))
 
     def delete_endpoint(self, name: str) -> None:
         """Stop an endpoint and forget it, key included."""
         with self.ledger.action("delete endpoint", name):
-            self._serving("local").delete(self._endpoint_ref(name))
+            self.serving("local").delete(self._endpoint_ref(name))
 
     def expired(self, now: float) -> Sequence[EndpointStatus]:
         """Endpoints whose time is over or whose process is gone: what `reap` deletes."""
@@ -191,13 +191,15 @@ class Project:
 
         return EndpointRef("local", name.removeprefix("local://"))
 
-    def _registry(self, backend: str) -> Registry:
+    def registry(self, backend: str) -> Registry:
+        """The model registry of a backend. Raises PlanError where it keeps none."""
         registry = self.platform(backend).models
         if registry is None:
             raise PlanError(f"Backend {backend} keeps no models.", hint="Leave out register.")
         return registry
 
-    def _serving(self, backend: str) -> Serving:
+    def serving(self, backend: str) -> Serving:
+        """The endpoints of a backend. Raises PlanError where it serves none."""
         serving = self.platform(backend).endpoints
         if serving is None:
             raise PlanError(f"Backend {backend} serves no models.", hint="Leave out deploy.")

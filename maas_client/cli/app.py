@@ -1,0 +1,102 @@
+"""The parser of `maas`, and the only place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from maas_client.cli import chat, data, deploy, endpoints, jobs, models, runs, setup, watch
+from maas_client.errors import MaasError, QuotaError
+
+app = typer.Typer(
+    name="maas",
+    help="Fine-tune small language models from one job file: on this laptop, on Azure AI Foundry or on Azure ML.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, JOB, RESULT, SERVE = "Start here", "Jobs", "Results", "Serving"
+app.command(rich_help_panel=START)(setup.init)
+app.command(rich_help_panel=START)(setup.doctor)
+app.command(rich_help_panel=START)(setup.schema)
+app.add_typer(data.app, name="data", rich_help_panel=START)
+app.add_typer(models.app, name="models", rich_help_panel=START)
+app.command(rich_help_panel=JOB)(jobs.plan)
+app.command(rich_help_panel=JOB)(jobs.submit)
+app.command(rich_help_panel=JOB)(jobs.run)
+app.add_typer(runs.app, name="runs", rich_help_panel=JOB)
+app.command(rich_help_panel=JOB)(watch.watch)
+app.command("eval", rich_help_panel=RESULT)(runs.evaluate)
+app.command(rich_help_panel=RESULT)(deploy.register)
+app.command(rich_help_panel=SERVE)(deploy.deploy)
+app.add_typer(endpoints.app, name="endpoints", rich_help_panel=SERVE)
+app.command(rich_help_panel=SERVE)(chat.chat)
+app.command(rich_help_panel=SERVE)(endpoints.reap)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(version("maas-client"))
+        raise typer.Exit
+
+
+@app.callback()
+def maas(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Fine-tune small language models from one job file: on this laptop, on Azure AI Foundry or on Azure ML."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: list[str]) -> int:
+    """Run one command; returns the exit code. Errors are told on stderr, never as a traceback."""
+    from maas_client.cli.output import complain
+
+    try:
+        code = app(words, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except MaasError as error:
+        complain(error)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, MemoryError) as error:
+        complain(_machine_error(error))
+        return _machine_error(error).exit_code
+    except Exception as error:
+        if os.environ.get("MAAS_DEBUG"):
+            raise
+        complain(MaasError(f"maas_client has a defect: {type(error).__name__}: {error}.", hint="MAAS_DEBUG=1 shows where."))
+        return 1
+
+
+def _machine_error(error: OSError | MemoryError) -> MaasError:
+    """What the operating system refused, as one sentence."""
+    if isinstance(error, MemoryError):
+        return QuotaError("No memory is left.", hint="Close other programs and try again.")
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuotaError("The disk is full; nothing half-written was kept.", hint="Free some space and try again.")
+    place = f" {error.filename}" if error.filename else ""
+    return MaasError(f"{error.strerror or type(error).__name__}:{place}.", hint="Check the path and its permissions.")

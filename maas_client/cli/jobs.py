@@ -1,0 +1,136 @@
+"""`maas plan`, `maas submit` and `maas run`: from a job file to a run, and all the way to an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maas_client.cli.output import Output, OutputFormat, ask, emit, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from maas_client.journey import Journey
+    from maas_client.plan import Plan
+    from maas_client.project import Project
+
+JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
+Overrides = Annotated[list[str], typer.Option("--set", help="Override a key: --set training.epochs=1. May be repeated.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")]
+Again = Annotated[bool, typer.Option("--again", help="Make a new run even if this job has one.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
+NONE: list[str] = []
+
+
+def plan(job: JobFile, overrides: Overrides = NONE, output: Output = OutputFormat.TABLE) -> None:
+    """Show everything that a job would do, without doing it."""
+    _, made = _planned(job, overrides)
+    emit(made.to_dict(), _plan_view(made))
+
+
+def submit(
+    job: JobFile,
+    overrides: Overrides = NONE,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch the run to its end.")] = False,
+    again: Again = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Start a job's run and return at once. The same job again is the same run."""
+    project, made = _planned(job, overrides)
+    if dry_run:
+        emit(made.to_dict(), _plan_view(made))
+        return
+    _confirm(made, yes)
+    record = project.submit(made, again=again)
+    say(f"Run {record.id} is {record.state} on {made.target}; watch it: maas watch {record.id}")
+    if watch:
+        from maas_client.dashboard.live import watch_run
+        from maas_client.journey import require_success
+
+        status = watch_run(project, record)
+        require_success(record, status)
+        record = project.find(record.id)
+    emit(record.to_dict(), record.id)
+
+
+def run(
+    job: JobFile,
+    overrides: Overrides = NONE,
+    again: Again = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Go the whole way: train, watch, measure, register, deploy and ask. Goes on where an earlier try stopped."""
+    project, made = _planned(job, overrides)
+    if dry_run:
+        emit(made.to_dict(), _plan_view(made))
+        return
+    _confirm(made, yes)
+    from maas_client.dashboard.live import watch_run
+    from maas_client.journey import travel
+
+    journey = travel(project, made, follow=watch_run, again=again)
+    emit(journey.to_dict(), journey_view(journey))
+    if journey.endpoint is not None:
+        name = journey.endpoint.ref.name
+        say(f"Endpoint {name} runs on this machine until {_clock_time(journey.endpoint.expires_at)} and costs nothing.")
+        say(f"Chat: maas chat {name}    Stop it: maas endpoints delete {name}")
+
+
+def _planned(job: Path, overrides: list[str]) -> tuple[Project, Plan]:
+    from maas_client.project import open_project
+    from maas_client.specfile import load_spec
+
+    spec = load_spec(job, overrides)
+    project = open_project()
+    return project, project.plan(spec)
+
+
+def _confirm(made: Plan, yes: bool) -> None:
+    """Say what it will cost, and ask where that is not nothing."""
+    for warning in made.warnings:
+        say(f"warning: {warning}", style="yellow")
+    say(f"Cost: {made.cost}")
+    if not made.is_free:
+        ask(f"Start {made.run_id} on {made.target}?", yes=yes)
+
+
+def _plan_view(made: Plan) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from maas_client.cli.output import table
+
+    steps = table({"": "left", "what": "left", "detail": "left"}, [[step.verb, step.what, step.detail] for step in made.steps])
+    lines = [f"run       {made.run_id}", f"target    {made.target}", f"command   {made.job.command}", f"cost      {made.cost}"]
+    return Group(*map(Text, lines), "", steps, *(Text(f"warning: {one}", style="yellow") for one in made.warnings))
+
+
+def journey_view(journey: Journey) -> RenderableType:
+    """The end of a journey: the measured improvement, the version, the endpoint and its answer."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from maas_client.cli.runs import metrics_view
+
+    parts: list[RenderableType] = [Text(f"Run {journey.run.id} succeeded.", style="bold"), metrics_view(journey.result)]
+    if journey.model is not None:
+        parts.append(Text(f"Registered {journey.model.ref}"))
+    if journey.endpoint is not None:
+        parts.append(Text(f"Endpoint {journey.endpoint.ref.name} is {journey.endpoint.state} at {journey.endpoint.url}"))
+    if journey.sample is not None and journey.answer is not None:
+        parts.append(Text(f"  asked      {journey.sample['prompt']}"))
+        parts.append(Text(f"  answered   {journey.answer.text}"))
+        parts.append(Text(f"  expected   {journey.sample['expected']}", style="dim"))
+    return Group(*parts)
+
+
+def _clock_time(at: float | None) -> str:
+    import time
+
+    return time.strftime("%H:%M", time.localtime(at)) if at else "it is deleted"

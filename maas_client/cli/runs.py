@@ -1,0 +1,205 @@
+"""`maas runs ...` and `maas eval`: look at runs, steer them, and take what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maas_client.cli.output import Output, OutputFormat, emit, say, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from maas_client.ledger import RunRecord
+    from maas_client.project import Project
+
+app = typer.Typer(name="runs", help="List, show, follow, cancel, resume and download runs.", no_args_is_help=True)
+
+RunKey = Annotated[str, typer.Argument(help="A run's id, its job's name, or `last`.", show_default="last")]
+
+
+@app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many.")] = 50,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """List runs, newest first. Runs that have not ended are looked at again."""
+    project = _project()
+    records = [_fresh(project, record) for record in project.runs()[:limit]]
+    rows = [[one.id, one.state.value, _when(one.created_at), _span(one), one.message] for one in records]
+    columns = {"RUN": "left", "STATE": "left", "STARTED": "left", "TOOK": "right", "": "left"}
+    emit([one.to_dict() for one in records], table(columns, rows) if rows else "No runs yet. Start one: maas submit JOB.yaml")
+
+
+@app.command()
+def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
+    """Show one run: its state with the evidence, its command and what was done about it."""
+    project = _project()
+    record = project.find(run)
+    status = project.look(record)
+    actions = project.ledger.actions(record.id)
+    history = [{"verb": one.verb, "begun_at": one.begun_at, "ended_at": one.ended_at, "error": one.error} for one in actions]
+    facts = {
+        "run": str(record.ref),
+        **status.to_dict(),
+        "command": record.plan["command"],
+        "hashes": record.plan["hashes"],
+        "history": history,
+    }
+    emit(facts)
+
+
+@app.command()
+def logs(
+    run: RunKey = "last",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=1, help="Only the last N lines of what is there.")] = None,
+) -> None:
+    """Print what a run wrote."""
+    from collections import deque
+
+    project = _project()
+    record = project.find(run)
+    jobs = project.platform(record.backend).jobs
+    if follow:
+        from maas_client.follow import follow as look_on
+        from maas_client.journey import require_success
+
+        for sight in look_on(jobs, record.ref):
+            for line in sight.lines:
+                print(line, flush=True)
+        require_success(record, project.look(record))
+        return
+    lines: deque[str] = deque(maxlen=tail)
+    cursor: str | None = None
+    while (page := jobs.logs(record.ref, after=cursor)).lines:
+        lines.extend(page.lines) if tail else [print(line) for line in page.lines]
+        if page.next is None:
+            break
+        cursor = page.next
+    for line in lines:
+        print(line)
+
+
+@app.command()
+def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
+    """Ask a run to stop; it writes a checkpoint first. A finished run is left alone."""
+    project = _project()
+    record = project.find(run)
+    project.cancel(record)
+    status = project.look(record)
+    say(f"Run {record.id} is {status.state}.")
+    emit({"run": record.id, "state": status.state.value}, record.id)
+
+
+@app.command()
+def resume(
+    run: RunKey = "last",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Go on with a failed or canceled run from its newest checkpoint."""
+    project = _project()
+    record = project.find(run)
+    if dry_run:
+        emit({"run": record.id, "state": project.look(record).state.value, "command": record.plan["command"]})
+        return
+    project.resume(record)
+    record = project.find(record.id)
+    say(f"Run {record.id} is {record.state} again; watch it: maas watch {record.id}")
+    emit(record.to_dict(), record.id)
+
+
+@app.command()
+def download(
+    run: RunKey = "last",
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to make.", show_default="./RUN")] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Copy what a succeeded run made (model, result, samples, events) into a new folder."""
+    from maas_client.artifacts import copy_artifact
+
+    project = _project()
+    record = project.find(run)
+    folder = copy_artifact(project.artifact(record), to or Path(record.id))
+    emit({"run": record.id, "folder": str(folder)}, str(folder))
+
+
+def evaluate(
+    what: Annotated[str, typer.Argument(help="A run (id, job name or `last`) or a registered model (name:version).")] = "last",
+    data: Annotated[Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show what training changed on the held-out rows, or score a model on other rows with --data."""
+    project = _project()
+    record = _run_behind(project, what)
+    if data is None:
+        result = project.artifact(record).result
+        emit(dict(result), metrics_view(result))
+        return
+    from maas_client.dashboard.live import watch_run
+    from maas_client.journey import require_success
+
+    scoring = project.evaluate(record, data)
+    require_success(scoring, watch_run(project, scoring))
+    result = project.artifact(scoring).result
+    emit(dict(result), metrics_view(result))
+
+
+def _run_behind(project: Project, what: str) -> RunRecord:
+    """The run that a key names: a run itself, or the run that a registered model came from."""
+    if ":" in what and "://" not in what:
+        return project.find(project.model(what).lineage.run)
+    return project.find(what)
+
+
+def metrics_view(result: Mapping[str, Any]) -> RenderableType:
+    """Metrics side by side: before and after training, or those of one scoring."""
+    before, after = result.get("before") or {}, result.get("after") or result.get("metrics") or {}
+    rows = [[name, *([_number(before[name])] if name in before else [""]), _number(value)] for name, value in after.items()]
+    columns = {"METRIC": "left", "BEFORE": "right", "AFTER": "right"}
+    if not before:
+        columns, rows = {"METRIC": "left", "VALUE": "right"}, [[row[0], row[2]] for row in rows]
+    return table(columns, rows)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _project() -> Project:
+    from maas_client.project import open_project
+
+    return open_project()
+
+
+def _fresh(project: Project, record: RunRecord) -> RunRecord:
+    """The record after another look, unless it has ended. What cannot be looked at stays as last seen, said as unknown."""
+    from dataclasses import replace
+
+    from maas_client.errors import ServiceError
+    from maas_client.run import RunState
+
+    if record.state.is_final:
+        return record
+    try:
+        project.look(record)
+    except ServiceError as error:
+        return replace(record, state=RunState.UNKNOWN, message=error.message)
+    return project.find(record.id)
+
+
+def _when(at: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _span(record: RunRecord) -> str:
+    if record.started_at is None:
+        return ""
+    seconds = max(0, round((record.ended_at or record.seen_at or record.started_at) - record.started_at))
+    return f"{seconds // 60}:{seconds % 60:02d}"
