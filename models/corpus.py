@@ -1,4 +1,4 @@
-"""The text that tiny-phi3 learns from: conversations and plain passages, all made from the project's own templates."""
+"""The text that tiny-phi3 learns from: conversations and passages from the project's own templates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,25 @@ from dataclasses import dataclass, field
 from models.grammar import TEXT, expand
 from models.puzzles import PUZZLES
 
-OPENERS = ("Hi, ", "Hello, ", "Hey, ", "Hello! ", "Hi there. ", "Good morning. ", "Please help. ", "Sorry, ", "Excuse me. ")
-CLOSERS = (" Thanks.", " Thank you!", " Please help.", " Can you help me?", " What should I do?", " What is going on?")
+OPENERS = (
+    "Hi, ",
+    "Hello, ",
+    "Hey, ",
+    "Hello! ",
+    "Hi there. ",
+    "Good morning. ",
+    "Please help. ",
+    "Sorry, ",
+    "Excuse me. ",
+)
+CLOSERS = (
+    " Thanks.",
+    " Thank you!",
+    " Please help.",
+    " Can you help me?",
+    " What should I do?",
+    " What is going on?",
+)
 SUBJECT = ("What is this message about?", "Give this message a subject.", "Write a title for this message.")
 SAME = ("Do these two messages ask for the same thing?", "Same topic or not?")
 OTHER_WORDS = ("Say this in other words:", "Rewrite this message:", "Write a message that means the same:")
@@ -177,7 +194,9 @@ def choice(rng: random.Random) -> Document:
 def same(rng: random.Random) -> Document:
     """Tell whether two messages mean the same."""
     first = rng.choice(INTENTS)
-    second = first if rng.random() < 0.5 else rng.choice([one for one in INTENTS if one is not first])
+    near = rng.random() < 0.6
+    others = [one for one in INTENTS if one is not first and (not near or one.domain == first.domain)]
+    second = first if rng.random() < 0.5 or not others else rng.choice(others)
     text = f"1. {first.message(rng)}\n2. {second.message(rng)}"
     return instructed(rng, rng.choice(SAME), text, "yes" if first is second else "no")
 
@@ -206,7 +225,11 @@ def label(rng: random.Random) -> Document:
 def knowledge(rng: random.Random) -> Document:
     """A question about the world, asked in a chat or printed as a passage."""
     question, answer = draw_pair(rng.choice(FACTS), rng)
-    return chat(question, answer) if rng.random() < 0.7 else Document(text=f"Question: {question}\nAnswer: {answer}")
+    return (
+        chat(question, answer)
+        if rng.random() < 0.7
+        else Document(text=f"Question: {question}\nAnswer: {answer}")
+    )
 
 
 def small_talk(rng: random.Random) -> Document:

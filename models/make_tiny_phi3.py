@@ -63,12 +63,17 @@ def write_model(model: Phi3ForCausalLM, folder: Path) -> None:
     }
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     shared = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items() if name not in shared}
+    weights = {
+        name: value.half().contiguous() for name, value in model.state_dict().items() if name not in shared
+    }
     safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
 
 
-def write_provenance(folder: Path, model: Phi3ForCausalLM, recipe: Recipe, result: Result) -> None:
-    """Write provenance.json: what the model was made from, how, with which numbers, and the hashes of all files."""
+def write_provenance(
+    folder: Path, model: Phi3ForCausalLM, recipe: Recipe, result: Result, sources: dict[str, str]
+) -> None:
+    """Write provenance.json: sources, recipe, numbers and the hashes of all files."""
     record = {
         "made_by": "python -m models.make_tiny_phi3",
         "licence": "MIT",
@@ -86,7 +91,7 @@ def write_provenance(folder: Path, model: Phi3ForCausalLM, recipe: Recipe, resul
             "tokenizers": tokenizers.__version__,
         },
         "files": {name: sha256(folder / name) for name in MODEL_FILES},
-        "sources": source_hashes(),
+        "sources": sources,
     }
     (folder / "provenance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -103,7 +108,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=5, help="attention heads")
     parser.add_argument("--context", type=int, default=2048, help="longest text, in tokens")
-    parser.add_argument("--tokenizer-documents", type=int, default=20_000, help="documents that the tokenizer learns from")
+    parser.add_argument(
+        "--tokenizer-documents", type=int, default=20_000, help="documents that the tokenizer learns from"
+    )
     return parser.parse_args()
 
 
@@ -112,6 +119,7 @@ def main() -> None:
     arguments = parse_arguments()
     recipe = Recipe(seed=arguments.seed, steps=arguments.steps, learning_rate=arguments.learning_rate)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    sources = source_hashes()
     texts = map(render, itertools.islice(documents(recipe.seed), arguments.tokenizer_documents))
     tokenizer = train_tokenizer(texts, arguments.vocabulary)
     write_tokenizer(tokenizer, arguments.output, arguments.context)
@@ -122,8 +130,10 @@ def main() -> None:
     result = pretrain(model, tokenizer, recipe)
     round_weights(model)
     write_model(model, arguments.output)
-    write_provenance(arguments.output, model, recipe, result)
-    print(f"held-out loss {result.held_out_loss:.3f}; {result.tokens_seen:,} tokens in {result.seconds:.0f} s")
+    write_provenance(arguments.output, model, recipe, result, sources)
+    print(
+        f"held-out loss {result.held_out_loss:.3f}; {result.tokens_seen:,} tokens in {result.seconds:.0f} s"
+    )
 
 
 if __name__ == "__main__":

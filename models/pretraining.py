@@ -1,4 +1,4 @@
-"""Pretrain tiny-phi3 on packed documents: one fp32 AdamW loop, the same result for the same seed and threads."""
+"""Pretrain tiny-phi3 on packed documents: one fp32 AdamW loop, repeatable under a seed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def weighted_tokens(document: Document, tokenizer: Tokenizer) -> tuple[list[int]
     return ids, weights
 
 
-def packed(stream: Iterator[Document], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def packed(
+    stream: Iterator[Document], tokenizer: Tokenizer, recipe: Recipe
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches of ids and weights, both (sequences, tokens + 1), filled without padding."""
     need = recipe.sequences * (recipe.tokens + 1)
     ids: list[int] = []
@@ -138,7 +140,11 @@ def pretrain(model: Phi3ForCausalLM, tokenizer: Tokenizer, recipe: Recipe) -> Re
         optimizer.zero_grad(set_to_none=True)
         recent = [*recent[-99:], loss.item()]
         if (step + 1) % 100 == 0:
-            print(f"step {step + 1}/{recipe.steps} loss {sum(recent) / len(recent):.3f} {time.monotonic() - started:.0f} s", flush=True)
+            seconds = time.monotonic() - started
+            print(
+                f"step {step + 1}/{recipe.steps} loss {sum(recent) / len(recent):.3f} {seconds:.0f} s",
+                flush=True,
+            )
     tokens_seen = recipe.steps * recipe.sequences * recipe.tokens
     seconds = time.monotonic() - started
     return Result(sum(recent) / len(recent), held_out_loss(model, tokenizer, recipe), tokens_seen, seconds)

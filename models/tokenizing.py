@@ -25,7 +25,7 @@ SPECIAL_TOKENS = (
     "<|/tool_call|>",
     "<|tool_response|>",
 )
-# A line break is a token of its own, so that a prompt's tokens are a prefix of the whole conversation's tokens.
+# A line break is a token of its own, so that a prompt's tokens begin the whole conversation's tokens.
 PIECES = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|[\r\n]|[^\S\r\n]+(?!\S)|[^\S\r\n]+"
 
 
@@ -36,7 +36,7 @@ def render(document: Document) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Learn `vocabulary` tokens (special ones included) from `texts`; every byte is a token, so no text is unknown."""
+    """Learn `vocabulary` tokens (special ones included) from `texts`; with every byte no text is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
