@@ -57,6 +57,24 @@ def training_command(spec: JobSpec) -> CommandJob:
     return CommandJob(" ".join([_launcher(spec), *words]), jobs_folder(), inputs, ("run",))
 
 
+def evaluation_command(spec: JobSpec, model: Path, data: Path) -> CommandJob:
+    """The bundled scoring script on a tuned model. Its output, `run`, holds result.json and samples.jsonl.
+
+    `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to score.
+    """
+    inputs: dict[str, Path | JsonFile | str] = {
+        "config": JsonFile(spec.script_config()),
+        "model": model,
+        "data": data,
+    }
+    words = ["python evaluate.py", "--config ${{inputs.config}}", "--model ${{inputs.model}}"]
+    if (model / "adapter_config.json").is_file():
+        inputs["base"] = model_source(spec.model)
+        words.append("--base ${{inputs.base}}")
+    words += ["--data ${{inputs.data}}", "--output ${{outputs.run}}"]
+    return CommandJob(" ".join(words), jobs_folder(), inputs, ("run",))
+
+
 def _launcher(spec: JobSpec) -> str:
     """One process is plain python; several on one machine are started by torchrun, as python -m of the same python."""
     processes = spec.distributed.processes

@@ -31,6 +31,7 @@ class Plan:
 
     `hashes` names what went into `fingerprint` (data, code, config, base_model): equal fingerprints are equal runs.
     `number` tells apart deliberate repetitions of the same run. `cost` is a sentence; unknown is said as unknown.
+    `is_free` is True only where nothing bills.
     """
 
     spec: JobSpec
@@ -39,6 +40,7 @@ class Plan:
     job: CommandJob
     steps: tuple[PlanStep, ...]
     cost: str
+    is_free: bool
     hashes: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     number: int = field(default=1)

@@ -6,6 +6,7 @@ handed to the backend that the job file names.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_client.errors import NotFoundError, PlanError
+from maas_client.errors import DataError, NotFoundError, PlanError
 from maas_client.ledger import Ledger, RunRecord
 from maas_client.run import RunState, RunStatus
 
@@ -112,6 +113,19 @@ class Project:
     def artifact(self, record: RunRecord) -> Artifact:
         """What a succeeded run left behind. Raises ConflictError while it has not succeeded."""
         return self.platform(record.backend).jobs.artifact(record.ref)
+
+    def evaluate(self, record: RunRecord, data: Path) -> RunRecord:
+        """Start a run that scores a succeeded run's model on a file of rows. The same file again is the same run."""
+        from maas_client.command import evaluation_command
+        from maas_client.plan import job_hashes
+        from maas_client.spec import JobSpec
+
+        if not data.is_file():
+            raise DataError(f"There is no file {data}.", hint="Pass a file in the format of the training file.")
+        spec = JobSpec.model_validate_json(json.dumps(record.spec))
+        trained = self.platform(record.backend).jobs.plan(spec)
+        job = evaluation_command(spec, self.artifact(record).model, data.absolute())
+        return self.submit(replace(trained, job=job, hashes=job_hashes(job)))
 
     # -- models
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from maas_client.errors import SpecError
 from maas_client.specwords import accepted, child_model, found, known_keys
-from maas_client.spec import JobSpec
+from maas_client.spec import DeploySpec, JobSpec
 from maas_client.yamlmarks import Document, KeyPath, dotted, read_yaml, read_yaml_value
 
 _MAX_BYTES = 1 << 20
@@ -42,6 +42,17 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> JobSpec:
     if problems or spec is None:
         raise _spec_error(path, problems)
     return _resolve_paths(spec, path.parent)
+
+
+def deploy_spec(name: str, ttl: str, port: int) -> DeploySpec:
+    """A DeploySpec from words of the command line. Raises SpecError with one sentence."""
+    try:
+        return DeploySpec(name=name, ttl=ttl, port=port)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        key = tuple(detail["loc"])
+        wanted = accepted(DeploySpec, key)
+        raise SpecError(f"--{dotted(key)}: found {found(detail['input'])}; accepted: {wanted}.") from error
 
 
 def _document(path: Path) -> Document:

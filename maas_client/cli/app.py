@@ -6,11 +6,10 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from maas_client.cli import chat, data, deploy, endpoints, jobs, models, runs, setup, watch
-from maas_client.errors import MaasError, QuotaError
+from maas_client.errors import MaasError, QuotaError, UsageError
 
 app = typer.Typer(
     name="maas",
@@ -70,11 +69,10 @@ def run(words: list[str]) -> int:
     except MaasError as error:
         complain(error)
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except typer.TyperException as error:
+        return _usage_error(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -88,6 +86,20 @@ def run(words: list[str]) -> int:
             raise
         complain(MaasError(f"maas_client has a defect: {type(error).__name__}: {error}.", hint="MAAS_DEBUG=1 shows where."))
         return 1
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    """A word on the command line that does not fit; a bare `maas` or `maas runs` has printed its help instead."""
+    from maas_client.cli.output import complain
+
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "maas"
+    message = error.format_message()
+    if type(error).__name__ != "NoArgsIsHelpError":
+        complain(UsageError(message.rstrip(".") + ".", hint=f"{command} --help"))
+    else:
+        print(message)
+    return error.exit_code
 
 
 def _machine_error(error: OSError | MemoryError) -> MaasError:
