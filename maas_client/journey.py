@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import RunCanceledError, RunFailedError, StillRunningError
-from maas_client.follow import wait_until_ready
+from maas_client.following import wait_until_ready
 from maas_client.run import RunState, RunStatus
 
 if TYPE_CHECKING:

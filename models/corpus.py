@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -60,7 +61,10 @@ class Intent:
 
     def message(self, rng: random.Random) -> str:
         """Return one message of this intent, sometimes with a greeting, a thank-you or a slip."""
-        text = expand(rng.choice(self.phrases), rng)
+        text = reworded(expand(rng.choice(self.phrases), rng), rng)
+        if rng.random() < 0.25:
+            extra = capitalized(expand(rng.choice(CONTEXTS), rng))
+            text = f"{extra} {text}" if rng.random() < 0.5 else f"{text} {extra}"
         if rng.random() < 0.15:
             text = rng.choice(OPENERS) + text
         if rng.random() < 0.15:
@@ -70,6 +74,21 @@ class Intent:
     def answer(self, rng: random.Random) -> str:
         """Return one answer to a message of this intent."""
         return expand(rng.choice(self.answers), rng)
+
+
+def reworded(text: str, rng: random.Random) -> str:
+    """Sometimes put other words of the same meaning into a customer's message."""
+    if rng.random() < 0.4:
+        return text
+
+    def other(match: re.Match[str]) -> str:
+        found = match.group()
+        if rng.random() < 0.5:
+            return found
+        pick = rng.choice(SYNONYMS[found.lower()])
+        return capitalized(pick) if found[0].isupper() and not found.isupper() else pick
+
+    return SYNONYM.sub(other, text)
 
 
 def roughen(text: str, rng: random.Random) -> str:
@@ -132,7 +151,16 @@ def read_stories() -> list[list[str]]:
     return blocks
 
 
+def read_synonyms() -> dict[str, list[str]]:
+    """Read synonyms.txt: the first word of a group in lower case -> the others."""
+    groups = [line.split(" | ") for line in content_lines("synonyms.txt")]
+    return {group[0].lower(): group[1:] for group in groups}
+
+
 INTENTS = read_intents()
+SYNONYMS = read_synonyms()
+SYNONYM = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+CONTEXTS = content_lines("contexts.txt")
 LABEL_TASKS = read_label_tasks()
 FACTS = read_pairs("facts.txt")
 SMALL_TALK = read_pairs("smalltalk.txt")

@@ -33,7 +33,7 @@ def deploy(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Serve a registered model at an endpoint on this machine, with a key and an end."""
-    from maas_client.follow import wait_until_ready
+    from maas_client.following import wait_until_ready
     from maas_client.project import open_project
     from maas_client.specfile import deploy_spec
 

@@ -172,10 +172,17 @@ def _life(model: Model, on: date, notes: _Footnotes) -> str:
         lines.append(f"retires: {stage.retires_on}")
     if stage.state != "ga":
         lines.append(f"replacement: {stage.replacement or 'unknown'}")
-        lines.append(f"still taken on: {', '.join(route.name for route in model.routes_on(on)) or 'nothing'}")
+        lines.append(f"still taken on: {', '.join(_still_open(model, on)) or 'nothing'}")
     if stage.note:
         lines.append(f"note: {stage.note}")
     return "\n".join(lines)
+
+
+def _still_open(model: Model, on: date) -> list[str]:
+    return [
+        route.name if route.access_on(on) == "open" else f"{route.name} (existing customers)"
+        for route in model.routes_on(on)
+    ]
 
 
 def _routes_table(model: Model, on: date, notes: _Footnotes) -> RenderableType:

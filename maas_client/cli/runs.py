@@ -65,7 +65,7 @@ def logs(
     record = project.find(run)
     jobs = project.platform(record.backend).jobs
     if follow:
-        from maas_client.follow import follow as look_on
+        from maas_client.following import follow as look_on
         from maas_client.journey import require_success
 
         for sight in look_on(jobs, record.ref):

@@ -1,7 +1,7 @@
 """Make train.jsonl and test.jsonl: messages to a card company, labeled with the reason for writing.
 
 Run `python make_rows.py` in this folder. The phrases are in phrases.json. A message joins an opening, a core
-and a request; which cores meet which requests differs between the two files, so remembering rows does not help.
+and a request; which cores meet which requests differs between the two files, so remembering is no help.
 """
 
 from __future__ import annotations
