@@ -1,0 +1,1 @@
+"""The parts of the bundled scripts: rows, masks, methods, checkpoints and events."""
