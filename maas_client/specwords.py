@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import EnumType
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -77,6 +77,8 @@ def _is_part(annotation: Any) -> bool:
 
 
 def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return ", ".join("true" if one is True else "false" if one is False else str(one) for one in get_args(annotation))
     if isinstance(annotation, EnumType):
