@@ -19,11 +19,11 @@ class Route:
     """One way to fine-tune a model.
 
     `opens` is the first day it takes the model and `closes` the first day it no longer does (`closes_source`
-    says so); None is not limited by any source. From `closes` on, customers who already tuned the model may go
-    on, at least until the day `existing_customers_until`. `regions` are Azure names such as eastus2; None is not
-    stated. `offered` False says that a source rules the route out. `example_tokens` is the longest training
-    example, `deployments_until` the day on which tuned models stop answering. `methods`, `training_types` and
-    `model_version` are the service's words.
+    says so); None is not limited by any source. From `closes` on, customers who already tuned the model may
+    go on, at least until the day `existing_customers_until`. `regions` are Azure names such as eastus2; None
+    is not stated. `offered` False says that a source rules the route out. `example_tokens` is the longest
+    training example, `deployments_until` the day on which tuned models stop answering. `methods`,
+    `training_types` and `model_version` are the service's words.
     """
 
     name: RouteName

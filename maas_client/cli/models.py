@@ -97,7 +97,7 @@ def _model_table(shown: list[Model], on: date) -> RenderableType:
 def _billions(model: Model) -> str:
     count = model.parameters.value
     if count is None:
-        return "?"
+        return "unknown"
     return f"{count / 1e9:.1f}B" if count >= 1e8 else f"{count / 1e6:.1f}M"
 
 
@@ -285,4 +285,4 @@ def _gpu_table(sizes: tuple[Gpu, ...]) -> RenderableType:
     numbers = ("GPUS", "GIB", "VCPUS", "RAM", "USD/H")
     columns = {"SIZE": "left", "GPU": "left"} | dict.fromkeys(numbers, "right")
     sources = sorted({str(price.source) for price in prices if price})
-    return Group(table(columns, rows), f"GIB: memory of all GPUs. Prices: {'; '.join(sources)}.")
+    return Group(table(columns, rows), f"GIB: memory of all GPUs.\nPrices: {'; '.join(sources)}.")
