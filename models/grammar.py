@@ -8,6 +8,7 @@ from pathlib import Path
 
 TEXT = Path(__file__).parent / "text"
 ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
+GAP = re.compile(r" +( |[?.!,](?: |$))")
 SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -40,4 +41,4 @@ def expand(template: str, rng: random.Random, fixed: dict[str, str] | None = Non
             chosen[name] = str(rng.randint(2, 99)) if name == "number" else rng.choice(SLOTS[name])
         return chosen[name]
 
-    return re.sub(r" {2,}", " ", SLOT.sub(value, template)).strip()
+    return GAP.sub(r"\1", SLOT.sub(value, template)).strip()
