@@ -1,0 +1,142 @@
+"""From rows of tokens to batches: who trains on what in which step, and how rows share a tensor without seeing each other.
+
+Everything here is a pure function of the rows, the config, the step and the process, so that a run can be taken up at
+any step, and so that one process and several train on the same rows in the same step.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tuning.config import TrainingConfig
+
+IGNORED = -100  # the label of a token that carries no loss
+ROUND_TO = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """The tokens of one row and their labels (the token itself, or IGNORED); both int32 tensors of shape (length,)."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that carry loss; the first token of a row has nothing before it that could predict it."""
+        return int((self.labels[1:] != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`input_ids` and `position_ids` (rows, width); `predicts` (rows, width) is true where a token's successor carries
+    loss; `targets` (number of true ones,) are these successors."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    predicts: torch.Tensor
+    targets: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(*(value.to(device) for value in vars(self).values()))
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Spread items over bins of `capacity`, the longest first, each into the fullest bin that has room for it.
+
+    Returns the item numbers of each bin. No length may be above capacity.
+    """
+    bins: list[list[int]] = []
+    with_room: dict[int, list[int]] = {}  # room left -> bins
+    rooms: list[int] = []  # the keys of with_room, sorted
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        place = bisect_left(rooms, lengths[item])
+        if place == len(rooms):
+            bins.append([])
+            number, room = len(bins) - 1, capacity
+        else:
+            room = rooms[place]
+            number = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[place]
+        bins[number].append(item)
+        left = room - lengths[item]
+        if left not in with_room:
+            insort(rooms, left)
+        with_room.setdefault(left, []).append(number)
+    return bins
+
+
+def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
+    """Put rows side by side into a tensor just wide enough for the longest one.
+
+    Positions start again at 0 with each row; from that transformers isolates the rows from each other (a jump in
+    `position_ids` without an attention mask begins a new document). Padding is a document of its own.
+    """
+    width = -(-max(len(row.ids) for row in rows) // ROUND_TO) * ROUND_TO
+    bins = pack([len(row.ids) for row in rows], width)
+    ids = torch.full((len(bins), width), pad_id)
+    positions = torch.empty((len(bins), width), dtype=torch.int64)
+    successors = torch.full((len(bins), width), IGNORED)
+    counting = torch.arange(width)
+    for line, members in enumerate(bins):
+        start = 0
+        for row in (rows[member] for member in members):
+            end = start + len(row.ids)
+            ids[line, start:end] = row.ids
+            positions[line, start:end] = counting[: end - start]
+            successors[line, start : end - 1] = row.labels[1:]
+            start = end
+        positions[line, start:] = counting[: width - start]
+    predicts = successors != IGNORED
+    return Batch(ids, positions, predicts, successors[predicts])
+
+
+class Plan:
+    """Which rows are trained on in each step, the same for every process.
+
+    A step takes `batch_size * gradient_accumulation * processes` units: rows, or with packing groups of rows that fit
+    into `max_length` tokens. Units are shuffled anew for each epoch.
+    """
+
+    def __init__(self, rows: Sequence[TokenRow], training: TrainingConfig, processes: int) -> None:
+        lengths = [len(row.ids) for row in rows]
+        order = list(range(len(rows)))
+        random.Random(f"{training.seed} pack").shuffle(order)
+        bins = pack([lengths[row] for row in order], training.max_length) if training.packing else [[i] for i in order]
+        self.units = [[order[place] for place in members] for members in bins]
+        self.shares = training.gradient_accumulation * processes
+        self.processes = processes
+        self.seed = training.seed
+        self.units_a_step = training.batch_size * self.shares
+        self.steps_an_epoch = math.ceil(len(self.units) / self.units_a_step)
+        wanted = math.ceil(training.epochs * self.steps_an_epoch)
+        self.steps = min(wanted, training.max_steps or wanted)
+        self._shuffled: tuple[int, list[list[int]]] = (-1, [])
+
+    def rows_of_step(self, step: int) -> list[list[int]]:
+        """The units (lists of row numbers) of a step; steps count from 0."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        if self._shuffled[0] != epoch:
+            units = list(self.units)
+            random.Random(f"{self.seed} epoch {epoch}").shuffle(units)
+            self._shuffled = (epoch, units)
+        return self._shuffled[1][place * self.units_a_step : (place + 1) * self.units_a_step]
+
+    def shares_of_step(self, step: int, rank: int) -> Iterator[list[int]]:
+        """The row numbers of each micro-batch of a process; in the last step of an epoch some may be empty."""
+        units = self.rows_of_step(step)
+        for share in range(rank, self.shares, self.processes):
+            yield [row for unit in units[share :: self.shares] for row in unit]
+
+
+def without_loss(row: TokenRow) -> TokenRow:
+    """The same tokens with no label: keeps a process in step that has no row of its own left."""
+    return TokenRow(row.ids, torch.full_like(row.labels, IGNORED))

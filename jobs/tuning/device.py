@@ -1,0 +1,72 @@
+"""What the device can do: the faster number format (measured, not believed) and how much memory there is."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from tuning.config import TrainingConfig
+
+CLEARLY_FASTER = 1.3
+BYTES_PER_ACTIVATION = 34 * 4  # a transformer layer keeps about 34 values a token and hidden unit for its backward pass
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """`fp32` or `bf16`: what was wanted, or for "auto" the faster of the two on this device."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    seconds = {dtype: _matmul_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return "bf16" if seconds[torch.float32] > CLEARLY_FASTER * seconds[torch.bfloat16] else "fp32"
+
+
+def _matmul_seconds(dtype: torch.dtype, size: int = 512) -> float:
+    """The best of three products of two square matrices, in seconds (about 10 ms in all)."""
+    left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):  # the first one warms up and is never the best
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def memory_used_bytes(device: torch.device) -> int:
+    """The most memory that this process has held so far: on the GPU, or resident in RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_free_bytes(device: torch.device) -> int | None:
+    """Memory that can still be taken, or None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def needs_checkpointing(model: torch.nn.Module, training: TrainingConfig, device: torch.device) -> bool:
+    """Whether gradient checkpointing is on: as configured, or for "auto" only if activations would not fit.
+
+    The need is estimated from the layers, and compared with 80 % of the free memory.
+    """
+    if training.gradient_checkpointing != "auto":
+        return training.gradient_checkpointing
+    free = memory_free_bytes(device)
+    shape = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    tokens = training.batch_size * training.max_length
+    activations = tokens * shape.num_hidden_layers * shape.hidden_size * BYTES_PER_ACTIVATION
+    logits = 3 * 4 * tokens * shape.vocab_size
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    gradients_and_moments = 3 * 4 * trained
+    return free is not None and activations + logits + gradients_and_moments > 0.8 * free
