@@ -1,0 +1,158 @@
+"""Runs on this machine: each is a folder under home/runs and a process that outlives the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maas_client.backends.local.evidence import Look, look_at, to_status
+from maas_client.backends.local.folders import lock, told
+from maas_client.backends.local.pages import read_events, read_lines
+from maas_client.backends.local.process import ask_to_stop, is_alive, kill_group, supervise
+from maas_client.backends.local.wire import (
+    CANCEL,
+    EVENTS,
+    EXIT,
+    JOB,
+    LAUNCH,
+    LOG,
+    PROCESS,
+    RESULT,
+    STATES,
+    Cancel,
+    Evidence,
+    Launch,
+    read_json,
+)
+from maas_client.errors import ConflictError, NotFoundError, ServiceError
+from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunState, RunStatus
+
+if TYPE_CHECKING:
+    from maas_client.plan import Plan
+    from maas_client.spec import JobSpec
+
+GRACE_S = 30.0
+
+
+class LocalJobs:
+    """The Backend of this machine. `grace_s` passes between asking a command to stop and killing it."""
+
+    name = "local"
+
+    def __init__(
+        self, home: Path, *, clock: Callable[[], float] = time.time, grace_s: float = GRACE_S
+    ) -> None:
+        self._runs = home / "runs"
+        self._clock = clock
+        self._grace_s = grace_s
+
+    def plan(self, spec: JobSpec) -> Plan:
+        """Decide everything; reads local files only. Raises PlanError and DataError."""
+        from maas_client.backends.local.planning import plan_run
+
+        return plan_run(spec, self._runs.parent)
+
+    def submit(self, plan: Plan) -> RunRef:
+        """Prepare the run's folder and start it; one that is there is started only if it never was."""
+        from maas_client.backends.local.preparation import prepare
+
+        folder = self._runs / plan.run_id
+        with told("submit", folder):
+            if not (folder / JOB).is_file():
+                prepare(plan, folder, grace_s=self._grace_s)
+            with lock(folder / "lock"):
+                if look_at(folder).evidence is Evidence.PREPARED:
+                    supervise(folder)
+        return RunRef(self.name, plan.run_id)
+
+    def status(self, ref: RunRef) -> RunStatus:
+        """Look at the run's files and at the process table. Raises NotFoundError."""
+        return to_status(self._look(ref), self._clock())
+
+    def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
+        """Lines of stdout and stderr after the cursor; at most 256 KiB a page."""
+        look = self._look(ref)
+        with told("logs", look.folder):
+            return LogPage(*read_lines(look.folder / LOG, after, ended=STATES[look.evidence].is_final))
+
+    def metrics(self, ref: RunRef, *, after: str | None) -> MetricPage:
+        """Events after the cursor; at most 256 KiB a page."""
+        look = self._look(ref)
+        with told("metrics", look.folder):
+            return MetricPage(*read_events(look.folder / EVENTS, after, ended=STATES[look.evidence].is_final))
+
+    def cancel(self, ref: RunRef) -> None:
+        """Ask the run to stop. Asked again after the grace, a command without its supervisor is killed."""
+        folder = self._look(ref).folder
+        with told("cancel", folder), lock(folder / "lock"):
+            look = look_at(folder)
+            if STATES[look.evidence].is_final:
+                return
+            asked = Cancel.read(folder / CANCEL)
+            if asked is None:
+                Cancel(self._clock()).write(folder / CANCEL)
+                look = look_at(folder)
+            if look.processes is None or ask_to_stop(look.processes.supervisor):
+                return
+            if asked is not None and self._clock() - asked.asked_at > self._grace_s:
+                kill_group(look.processes.child)
+            else:
+                ask_to_stop(look.processes.child)
+
+    def resume(self, ref: RunRef) -> None:
+        """Start a failed or canceled run again in the same folder; its log goes on."""
+        folder = self._look(ref).folder
+        with told("resume", folder), lock(folder / "lock"):
+            look = look_at(folder)
+            state = STATES[look.evidence]
+            if state not in {RunState.FAILED, RunState.CANCELED}:
+                hint = "Only a failed or canceled run can be resumed."
+                raise ConflictError(f"Run {ref.id} is {state}.", operation="resume", hint=hint)
+            if look.processes is not None and any(
+                map(is_alive, (look.processes.supervisor, look.processes.child))
+            ):
+                hint = "Try again in a moment."
+                raise ConflictError(f"Run {ref.id} is still ending.", operation="resume", hint=hint)
+            _archive(look)
+            supervise(folder)
+
+    def artifact(self, ref: RunRef) -> Artifact:
+        """The run's output folder and its result. Raises ConflictError unless the run succeeded."""
+        look = self._look(ref)
+        state = STATES[look.evidence]
+        if state is not RunState.SUCCEEDED:
+            raise ConflictError(
+                f"Run {ref.id} is {state}.", operation="artifact", hint=f"maas runs show {ref.id}"
+            )
+        result = read_json(look.folder / RESULT)
+        if result is None:
+            raise ConflictError(
+                f"Run {ref.id} left no result.", operation="artifact", hint=f"maas runs logs {ref.id}"
+            )
+        return Artifact((look.folder / RESULT).parent, result)
+
+    def _look(self, ref: RunRef) -> Look:
+        folder = self._runs / ref.id
+        if ref.backend != self.name or ref.id in {".", ".."} or not (folder / JOB).is_file():
+            hint = "maas runs list shows the runs."
+            raise NotFoundError(f"There is no run {ref} on this machine.", operation="look", hint=hint)
+        with told("look", folder):
+            return look_at(folder)
+
+
+def _archive(look: Look) -> None:
+    """Put the records of an ended attempt aside; cut off anywhere, the run can be resumed or submitted."""
+    launch = Launch.read(look.folder / LAUNCH)
+    if launch is None:
+        raise ServiceError(
+            f"{look.folder / LAUNCH} is missing.", operation="resume", hint="Submit the job as a new run."
+        )
+    aside = look.folder / "attempts" / str(launch.attempt)
+    aside.mkdir(parents=True, exist_ok=True)
+    replace(launch, attempt=launch.attempt + 1).write(look.folder / LAUNCH)
+    for name in (EXIT, CANCEL, PROCESS):
+        if (look.folder / name).exists():
+            (look.folder / name).replace(aside / name)

@@ -1,0 +1,150 @@
+"""What a run on this machine would do, and what must be so before it can start; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from maas_client.backends.local.modelfiles import Weights, check_model, check_targets
+from maas_client.backends.local.preparation import cores
+from maas_client.command import CommandJob, JsonFile, training_command
+from maas_client.errors import DataError, PlanError
+from maas_client.plan import Plan, PlanStep, job_hashes
+from maas_client.spec import JobSpec
+
+TARGET = "this machine"
+COST = "free: runs on this machine"
+_MODULES = ("torch", "transformers", "safetensors", "tokenizers", "peft")
+_FP32_BYTES = 4
+_ADAM_COPIES = 3
+"""Weights and two moments of AdamW."""
+_RUNTIME_BYTES = 600 << 20
+"""What python with torch and transformers takes before any model is loaded."""
+
+
+def plan_run(spec: JobSpec, home: Path) -> Plan:
+    """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
+    _require_modules()
+    for file in filter(None, (spec.data.train, spec.data.validation.file)):
+        _require_data(file)
+    job = training_command(spec)
+    model = job.inputs["model"]
+    weights = check_model(model) if isinstance(model, Path) else None
+    if weights is None:
+        _require_hub_id(str(model))
+    elif spec.method.name == "lora" and isinstance(spec.method.target_modules, list):
+        check_targets(weights, spec.method.target_modules)
+    return Plan(
+        spec=spec,
+        backend="local",
+        target=TARGET,
+        job=job,
+        steps=_steps(job, spec),
+        cost=COST,
+        is_free=True,
+        hashes=job_hashes(job),
+        warnings=tuple(_warnings(spec, job, weights, home)),
+    )
+
+
+def _require_modules() -> None:
+    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        hint = 'Install it: pip install "maas-client[local]"'
+        raise PlanError(f"Training on this machine needs {', '.join(missing)}.", hint=hint)
+
+
+def _require_data(file: Path) -> None:
+    hint = "Paths in a job file are relative to that file."
+    if file.is_dir():
+        raise DataError(f"{file} is a folder; a file of rows is needed.", hint=hint)
+    if not file.is_file():
+        raise DataError(f"There is no data file {file}.", hint=hint)
+    if file.stat().st_size == 0:
+        raise DataError(
+            f"{file} is empty.", hint="Write one row a line, then look at it: maas data check FILE"
+        )
+    if not os.access(file, os.R_OK):
+        raise DataError(f"{file} cannot be read: permission denied.", hint="Change its permissions.")
+
+
+def _require_hub_id(model: str) -> None:
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        hint = "A local model is a folder with config.json; maas models list shows the others."
+        raise PlanError(f"There is no model folder {model}.", hint=hint)
+
+
+def _steps(job: CommandJob, spec: JobSpec) -> tuple[PlanStep, ...]:
+    steps = [PlanStep("copy", str(job.code), "code of the run")]
+    for name, source in job.inputs.items():
+        if isinstance(source, JsonFile):
+            steps.append(PlanStep("write", f"{name}.json", "what the job file says"))
+        elif isinstance(source, str):
+            steps.append(PlanStep("download", source, "from Hugging Face, unless it is in its cache"))
+        elif source.is_dir():
+            steps.append(PlanStep("use", str(source), f"{name}, in place"))
+        else:
+            steps.append(PlanStep("copy", str(source), f"{name}, {source.stat().st_size:,} bytes"))
+    processes = spec.distributed.processes
+    how = f"{processes} processes" if processes > 1 else "one process"
+    return (*steps, PlanStep("start", job.command, f"{how}, going on when the terminal closes"))
+
+
+def _warnings(spec: JobSpec, job: CommandJob, weights: Weights | None, home: Path) -> Iterator[str]:
+    """What may go wrong, a sentence each. Raises PlanError where the disk cannot hold the run."""
+    if spec.distributed.processes > cores():
+        yield f"{spec.distributed.processes} processes share {cores()} cores; fewer would be faster."
+    model = job.inputs["model"]
+    if isinstance(model, str) and not _in_hub_cache(model):
+        yield f"{model} is not in the Hugging Face cache; it will be downloaded first."
+    yield from _disk_warnings(spec, weights, home)
+    if weights is not None:
+        yield from _memory_warnings(spec, weights)
+
+
+def _in_hub_cache(model: str) -> bool:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    return (hub / f"models--{model.replace('/', '--')}" / "snapshots").is_dir()
+
+
+def _trained_parameters(spec: JobSpec, weights: Weights) -> int:
+    """Numbers that the method trains: all, or rank x (in + out) for each layer that gets an adapter."""
+    if spec.method.name == "full":
+        return weights.parameters
+    targets = spec.method.target_modules
+    shapes = weights.linear_shapes(None if targets == "all-linear" else targets)
+    return sum(spec.method.rank * (rows + columns) for rows, columns in shapes)
+
+
+def _disk_warnings(spec: JobSpec, weights: Weights | None, home: Path) -> Iterator[str]:
+    data = sum(file.stat().st_size for file in (spec.data.train, spec.data.validation.file) if file)
+    trained = _trained_parameters(spec, weights) if weights else 0
+    checkpoints = (spec.training.keep_checkpoints + 1) * _ADAM_COPIES
+    need = data + trained * _FP32_BYTES * (checkpoints + 1) + (16 << 20)
+    place = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < need:
+        hint = "Make room, or lower training.keep_checkpoints."
+        raise PlanError(
+            f"The run needs about {_size(need)} at {place}, where {_size(free)} are free.", hint=hint
+        )
+    if free < 2 * need:
+        yield f"The run needs about {_size(need)} of the {_size(free)} that are free at {place}."
+
+
+def _memory_warnings(spec: JobSpec, weights: Weights) -> Iterator[str]:
+    import psutil
+
+    trained = _trained_parameters(spec, weights) * _FP32_BYTES * _ADAM_COPIES
+    each = weights.parameters * _FP32_BYTES + trained + _RUNTIME_BYTES
+    need, free = each * spec.distributed.processes, int(psutil.virtual_memory().available)
+    if need > free:
+        yield f"Training takes about {_size(need)} of memory and more; {_size(free)} are free."
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"
