@@ -1,0 +1,67 @@
+# Two commands that always work on a bare machine with Python 3.11+, make and git:
+#   make demo    set up .venv, then train, watch, measure, register, deploy and ask
+#   make test    set up .venv, then every test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra words for pip, such as an index of CPU builds of PyTorch (see README, "Install").
+PIP_ARGS ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.PHONY: setup setup-dev demo demo-banking77 test test-fast lint format docs bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.local-installed
+setup-dev: $(VENV)/.dev-installed
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# PyTorch first and by its pinned version, so that a CPU build that is at hand is taken before anything asks for another.
+$(VENV)/.local-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once; a minute or more)..."
+	$(PIP) torch
+	$(PIP) -e '.[local]'
+	$(BIN)/python -m compileall -q maas_client jobs models
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.local-installed
+	$(PIP) -e '.[local,dev,bench]'
+	@touch $@
+
+demo: setup
+	$(BIN)/maas run jobs/examples/card-support.yaml
+	$(BIN)/maas chat card-support -m "My new card has not come yet. When will it be here?"
+
+demo-banking77: setup
+	$(BIN)/maas run jobs/examples/banking77.yaml
+
+test: setup-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow
+
+test-fast: setup-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=jobs $(BIN)/lint-imports
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup-dev
+	$(BIN)/python docs/make_docs.py
+	$(BIN)/python docs/pictures/dashboard.py
+
+bench: setup-dev
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/data_check.py
+	$(BIN)/python bench/training_throughput.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
