@@ -26,9 +26,8 @@ _LOOK_S = 0.2
 class StateFile:
     """The file by which others find the server. Written when it is ready and once more when it ends in order.
 
-    Ready: {"pid", "port", "url", "started_at", "name", "expires_at"}. An orderly end adds
-    {"ended_at", "ended_by"}, `ended_by` being "expiry", "SIGTERM" or "SIGINT"; a killed server adds nothing. Times are
-    unix seconds.
+    Ready: {"pid", "port", "url", "started_at", "name", "expires_at"}. An orderly end adds {"ended_at",
+    "ended_by"}: "expiry", "SIGTERM" or "SIGINT"; a killed server adds nothing. Times are unix seconds.
     """
 
     path: Path

@@ -36,9 +36,7 @@ def load(source: ModelSource, precision: Precision) -> Engine:
 
 def _require_memory(source: ModelSource, dtype: torch.dtype, device: torch.device) -> None:
     free = memory_free_bytes(device)
-    needed = (
-        count_weights(Path(source.weights)) * dtype.itemsize
-    )  # 0 for a Hugging Face id: nothing is here to count
+    needed = count_weights(Path(source.weights)) * dtype.itemsize  # 0 for a Hugging Face id: nothing to count
     if free is not None and needed > free:
         raise InputError(
             f"The model needs {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "

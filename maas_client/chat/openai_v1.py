@@ -1,0 +1,89 @@
+"""Chat through the openai package: the only file that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Unpack
+
+from openai import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    DefaultHttpxClient,
+    OpenAI,
+    Timeout,
+)
+from openai.types.chat import ChatCompletion
+
+from maas_client.chat import failures
+from maas_client.chat.contract import Answer, ChatSettings, Message
+
+
+class OpenAIChat:
+    """One endpoint through the chat completions of the OpenAI v1 protocol."""
+
+    def __init__(self, url: str, key: str, model: str) -> None:
+        self._url, self._model = url, model
+        timeout = Timeout(failures.ANSWER_S, connect=failures.CONNECT_S)
+        self._client = OpenAI(
+            base_url=f"{url.rstrip('/')}/v1",
+            api_key=key,
+            max_retries=0,
+            http_client=DefaultHttpxClient(timeout=timeout, trust_env=not failures.is_loopback(url)),
+        )
+
+    def complete(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Answer:
+        with self._failures():
+            reply = self._client.chat.completions.create(
+                messages=_plain(messages), model=self._model, **settings
+            )
+        if not isinstance(reply, ChatCompletion) or not reply.choices or reply.usage is None:
+            raise failures.not_a_chat(self._url)
+        choice, usage = reply.choices[0], reply.usage
+        return Answer(
+            choice.message.content or "", choice.finish_reason, usage.prompt_tokens, usage.completion_tokens
+        )
+
+    def stream(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Iterator[str]:
+        ended = False
+        with (
+            self._failures(),
+            self._client.chat.completions.create(
+                messages=_plain(messages), model=self._model, stream=True, **settings
+            ) as reply,
+        ):
+            for update in reply:
+                for choice in update.choices:
+                    ended = ended or choice.finish_reason is not None
+                    if choice.delta.content:
+                        yield choice.delta.content
+        if not ended:
+            raise failures.broken_off()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except APIConnectionError:
+            raise failures.unreachable(self._url) from None
+        except APIStatusError as error:
+            code, request_id = str(error.code or ""), error.request_id or ""
+            raise failures.refused(
+                error.status_code, _said(error), code=code, request_id=request_id
+            ) from None
+        except APIResponseValidationError:
+            raise failures.not_a_chat(self._url) from None
+        except APIError:
+            raise failures.broken_off() from None
+
+
+def _plain(messages: Sequence[Message]) -> Any:
+    return [dict(message) for message in messages]
+
+
+def _said(error: APIStatusError) -> str:
+    """The endpoint's own sentence, without the library's wrapping."""
+    body: Any = error.body
+    return str(body.get("message", "")) if isinstance(body, dict) else error.response.reason_phrase
