@@ -161,11 +161,10 @@ class LocalEndpoints:
             Cancel(self._clock()).write(folder / CANCEL)  # a supervisor that is only now starting sees this
         processes = _processes(folder)
         if processes is not None:
-            both = (processes.supervisor, processes.child)
             _ask_to_stop(processes)
-            if not wait_gone(both, _STOP_S * 2):
+            if not wait_gone(processes.both, _STOP_S * 2):
                 kill_group(processes.child)
-                wait_gone(both, _STOP_S)
+                wait_gone(processes.both, _STOP_S)
         remove(folder)
 
 

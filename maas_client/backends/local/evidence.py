@@ -58,7 +58,7 @@ def look_at(folder: Path) -> Look:
     """Read a run's files and the process table once; files that cannot be read are evidence too."""
     try:
         processes = Processes.read(folder / PROCESS)
-        alive = processes is not None and (is_alive(processes.child) or is_alive(processes.supervisor))
+        alive = processes is not None and any(map(is_alive, processes.both))
         ended = Exit.read(
             folder / EXIT
         )  # after the process table: an exit between the two looks is then seen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from maas_client.backends.local.evidence import Look, look_at, to_status
 from maas_client.backends.local.folders import lock, told
 from maas_client.backends.local.pages import read_events, read_lines
-from maas_client.backends.local.process import ask_to_stop, is_alive, kill_group, supervise
+from maas_client.backends.local.process import ask_to_stop, kill_group, supervise, wait_gone
 from maas_client.backends.local.wire import (
     CANCEL,
     EVENTS,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from maas_client.spec import JobSpec
 
 GRACE_S = 30.0
+_ENDING_S = 5.0
+"""How long a supervisor may take to go after it wrote down the end."""
 
 
 class LocalJobs:
@@ -111,9 +113,7 @@ class LocalJobs:
             if state not in {RunState.FAILED, RunState.CANCELED}:
                 hint = "Only a failed or canceled run can be resumed."
                 raise ConflictError(f"Run {ref.id} is {state}.", operation="resume", hint=hint)
-            if look.processes is not None and any(
-                map(is_alive, (look.processes.supervisor, look.processes.child))
-            ):
+            if look.processes is not None and not wait_gone(look.processes.both, _ENDING_S):
                 hint = "Try again in a moment."
                 raise ConflictError(f"Run {ref.id} is still ending.", operation="resume", hint=hint)
             _archive(look)

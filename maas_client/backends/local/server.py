@@ -57,7 +57,7 @@ def see(ref: EndpointRef, folder: Path, now: float) -> Seen:
         )
     try:
         processes = Processes.read(folder / PROCESS)
-        alive = processes is not None and (is_alive(processes.child) or is_alive(processes.supervisor))
+        alive = processes is not None and any(map(is_alive, processes.both))
         ended = Exit.read(folder / EXIT)
         served = read_json(folder / STATE)
     except ServiceError as error:

@@ -124,6 +124,11 @@ class Processes(Record):
             if isinstance(value, dict):
                 object.__setattr__(self, name, ProcessId(**value))
 
+    @property
+    def both(self) -> tuple[ProcessId | None, ...]:
+        """Supervisor and child."""
+        return (self.supervisor, self.child)
+
 
 @dataclass(frozen=True)
 class Exit(Record):
