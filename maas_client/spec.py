@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
-DURATION_PATTERN = r"^[1-9][0-9]*(s|m|h|d)$"
+DURATION_PATTERN = r"^[1-9][0-9]{0,5}(s|m|h|d)$"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -39,11 +39,13 @@ def duration_s(text: str) -> int:
 class Part(BaseModel):
     """A part of the job file: unknown keys are errors, and `8` is a number where `"8"` is text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ValidationSpec(Part):
-    """Held-out rows that the model is measured on and never trained on: a file, or a share of the training file."""
+    """Held-out rows, measured on and never trained on: a file, or a share of the training file."""
 
     split: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training rows to hold out, chosen by the seed. Not used when `file` is given."""
@@ -56,7 +58,7 @@ class DataSpec(Part):
     """The rows to learn from. Paths are relative to the job file."""
 
     train: FilePath
-    """JSON Lines (chat messages, prompt/completion, text/label or text), or CSV with text,label for classification."""
+    """JSON Lines (messages, prompt/completion, text/label or text), or CSV with text,label to classify."""
 
     validation: ValidationSpec = ValidationSpec()
     """Where the held-out rows come from."""
@@ -77,8 +79,11 @@ class MethodSpec(Part):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the LoRA input."""
 
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
-    """Layers that get LoRA matrices: `all-linear`, or names such as qkv_proj. Names must all exist in the model."""
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Layers that get LoRA matrices: `all-linear`, or names such as qkv_proj.
+
+    Names must all exist in the model.
+    """
 
 
 class TrainingSpec(Part):
@@ -117,7 +122,7 @@ class TrainingSpec(Part):
     packing: bool = True
     """Put several rows into one sequence; attention never crosses from one row to another."""
 
-    seed: int = Field(default=7, ge=0)
+    seed: int = Field(default=7, ge=0, le=(1 << 32) - 1)
     """Fixes the split, the order of the rows and the initial weights of the adapter."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -155,11 +160,12 @@ class DistributedSpec(Part):
     processes: int = Field(default=1, ge=1, le=64)
     """Processes on this machine."""
 
-    @model_validator(mode="after")
-    def _processes_fit_strategy(self) -> DistributedSpec:
-        if self.strategy == "none" and self.processes > 1:
-            raise ValueError(f"strategy none runs one process, found processes: {self.processes}; accepted: strategy: ddp")
-        return self
+    @field_validator("processes")
+    @classmethod
+    def _processes_fit_strategy(cls, processes: int, info: ValidationInfo) -> int:
+        if info.data.get("strategy") == "none" and processes > 1:
+            raise ValueError(f"found {processes} with strategy none; accepted: 1, or strategy: ddp")
+        return processes
 
 
 class RegisterSpec(Part):
@@ -225,11 +231,12 @@ class JobSpec(Part):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    @model_validator(mode="after")
-    def _deploy_needs_register(self) -> JobSpec:
-        if self.deploy is not None and self.register_as is None:
-            raise ValueError("deploy serves a registered version, found no register; accepted: register: {name: ...}")
-        return self
+    @field_validator("deploy")
+    @classmethod
+    def _deploy_needs_register(cls, deploy: DeploySpec | None, info: ValidationInfo) -> DeploySpec | None:
+        if deploy is not None and info.data.get("register_as", deploy) is None:
+            raise ValueError("found no register beside it; accepted: register: {name: ...}")
+        return deploy
 
     def script_config(self) -> dict[str, Any]:
         """What the training script reads as its config file: no paths, no names of places."""

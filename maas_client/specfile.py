@@ -1,9 +1,8 @@
-"""Read a job file: YAML -> JobSpec, with every problem of the file found at once and named by line and key."""
+"""Read a job file: YAML -> JobSpec; every problem of the file is found at once and named by line and key."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ import yaml
 from pydantic import ValidationError
 
 from maas_client.errors import SpecError
-from maas_client.specwords import accepted, child_model, found, known_keys
 from maas_client.spec import DeploySpec, JobSpec
+from maas_client.specwords import accepted, child_model, choices, found, known_keys
 from maas_client.yamlmarks import Document, KeyPath, dotted, read_yaml, read_yaml_value
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a job file: where (line 0 = an override on the command line), which key, and what to write."""
+    """One thing wrong with a job file: where (line 0 = a --set override), which key, and what to write."""
 
     line: int
     key: str
@@ -31,7 +30,8 @@ class Problem:
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> JobSpec:
     """Read and check a job file. `overrides` are `key.path=value` texts that win over the file.
 
-    Relative paths in the result are joined to the file's folder. Raises SpecError that lists every problem.
+    Relative paths are joined to the file's folder; the result holds absolute ones. Raises SpecError, which
+    lists every problem.
     """
     document = _document(path)
     problems = [Problem(line, dotted(key), text) for line, key, text in document.problems]
@@ -41,7 +41,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> JobSpec:
     problems += _missing_files(path.parent, document, overridden)
     if problems or spec is None:
         raise _spec_error(path, problems)
-    return _resolve_paths(spec, path.parent)
+    return _resolve_paths(spec, path.parent.absolute())
 
 
 def deploy_spec(name: str, ttl: str, port: int) -> DeploySpec:
@@ -57,26 +57,48 @@ def deploy_spec(name: str, ttl: str, port: int) -> DeploySpec:
 
 def _document(path: Path) -> Document:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpecError(f"{path} is larger than 1 MiB: that is not a job file.", hint="Pass the YAML file, not the data.")
-        return read_yaml(path.read_bytes().decode("utf-8-sig"))
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            what = f"{path} is larger than {_MAX_BYTES >> 10} KiB: that is not a job file."
+            raise SpecError(what, hint="Pass the YAML file, not the data.")
+        return read_yaml(raw.decode("utf-8-sig"))
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
-        hint = f"Did you mean {path.parent / near[0]}?" if near else "maas init writes one."
+        near = _nearest(path.name, _names_beside(path))
+        hint = f"Did you mean {path.parent / near}?" if near else "maas init writes one."
         raise SpecError(f"There is no job file {path}.", hint=hint) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Is this the job file?") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError(f"{path}:{line}: not valid YAML: {error.problem}.", hint="Check indentation and quotes.") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not valid YAML: {error}.", hint="Is this the job file?") from error
     except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}.", hint="Pass the path of a job file.") from error
+        what = f"{path} cannot be read: {error.strerror}."
+        raise SpecError(what, hint="Pass the path of a job file.") from error
+    except UnicodeDecodeError as error:
+        what = f"{path} is not UTF-8 text (byte {error.start})."
+        raise SpecError(what, hint="Is this the job file?") from error
+    except yaml.YAMLError as error:
+        raise _yaml_error(path, error) from error
+
+
+def _yaml_error(path: Path, error: yaml.YAMLError) -> SpecError:
+    """The parser's words in one sentence, with the line where it knows it."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        words = ", ".join(filter(None, (error.context, error.problem)))
+        return SpecError(f"{path}:{line}: not valid YAML: {words}.", hint="Check indentation and quotes.")
+    words = str(error).partition("\n")[0]
+    return SpecError(f"{path} is not valid YAML: {words}.", hint="Is this the job file?")
+
+
+def _nearest(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """The choice that is most like a word, or nothing."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)), "")
 
 
 def _names_beside(path: Path) -> list[str]:
-    return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _apply(document: Document, overrides: Iterable[str], problems: list[Problem]) -> frozenset[KeyPath]:
@@ -84,23 +106,28 @@ def _apply(document: Document, overrides: Iterable[str], problems: list[Problem]
     applied: set[KeyPath] = set()
     for text in overrides:
         key, equals, value = text.partition("=")
-        parts: KeyPath = tuple(part.strip() for part in key.split("."))
+        parts = tuple(part.strip() for part in key.split("."))
         if not equals or not all(parts):
             problems.append(Problem(0, key, f"found --set {text!r}; accepted: --set key.path=value"))
             continue
         try:
             parsed = read_yaml_value(value)
         except yaml.YAMLError:
-            problems.append(Problem(0, key, f"found a value that is not YAML: {value!r}; accepted: a plain value"))
+            what = f"found a value that is not YAML: {value!r}; accepted: a plain value, or one in quotes"
+            problems.append(Problem(0, key, what))
             continue
-        place = document.data
-        for part in parts[:-1]:
-            if not isinstance(place.get(part), dict):
-                place[part] = {}
-            place = place[part]
-        place[parts[-1]] = parsed
+        _put(document.data, parts, parsed)
         applied.add(parts)
     return frozenset(applied)
+
+
+def _put(place: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
+    """Set a value at a key path. Parts on the way are made or copied: an alias in the file may share them."""
+    for part in parts[:-1]:
+        old = place.get(part)
+        place[part] = dict(old) if isinstance(old, dict) else {}
+        place = place[part]
+    place[parts[-1]] = value
 
 
 def _validate(document: Document, overridden: frozenset[KeyPath]) -> tuple[JobSpec | None, list[Problem]]:
@@ -119,19 +146,18 @@ def _explain(detail: Mapping[str, Any]) -> tuple[KeyPath, str]:
     """The key that a pydantic error is about, and one clause: what was found and what is accepted."""
     location: KeyPath = tuple(detail["loc"])
     if detail["type"] == "extra_forbidden":
-        owner = child_model(JobSpec, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known_keys(owner), n=1, cutoff=0.5)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        return location, f"unknown key {str(location[-1])!r}; accepted: {', '.join(known_keys(owner))}{meant}"
+        keys = known_keys(child_model(JobSpec, location[:-1]))
+        near = _nearest(str(location[-1]), keys, cutoff=0.5)
+        meant = f"; did you mean {near}?" if near else ""
+        return location, f"unknown key {str(location[-1])!r}; accepted: {', '.join(keys)}{meant}"
     if detail["type"] == "missing":
         return location, f"is missing; accepted: {accepted(JobSpec, location)}"
     if detail["type"] == "value_error":
         return location, str(detail["ctx"]["error"])
     key = _real_key(location)
-    wanted = accepted(JobSpec, key)
-    near = difflib.get_close_matches(str(detail["input"]), wanted.split(", "), n=1, cutoff=0.5)
-    meant = f"; did you mean {near[0]}?" if near and isinstance(detail["input"], str) else ""
-    return key, f"found {found(detail['input'])}; accepted: {wanted}{meant}"
+    near = _nearest(detail["input"], choices(JobSpec, key), 0.5) if isinstance(detail["input"], str) else ""
+    meant = f"; did you mean {near}?" if near else ""
+    return key, f"found {found(detail['input'])}; accepted: {accepted(JobSpec, key)}{meant}"
 
 
 def _real_key(location: KeyPath) -> KeyPath:
@@ -151,25 +177,46 @@ def _missing_files(folder: Path, document: Document, overridden: frozenset[KeyPa
     problems = []
     for key in _FILE_KEYS:
         value = document.value(key)
-        if not isinstance(value, str) or (path := folder / Path(value).expanduser()).is_file():
+        if not isinstance(value, str):
             continue
-        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
-        meant = f"; did you mean {Path(value).parent / near[0]}?" if near else ""
-        what = "is a folder" if path.is_dir() else "does not exist"
+        path = _joined(folder, value)
+        if _is_there(path, Path.is_file):
+            continue
+        near = _nearest(path.name, _names_beside(path))
+        meant = f"; did you mean {Path(value).parent / near}?" if near else ""
+        what = "is a folder" if _is_there(path, Path.is_dir) else "does not exist"
         line = 0 if key in overridden else document.line(key)
-        problems.append(Problem(line, dotted(key), f"found {value!r}, which {what}; accepted: a file, relative to {folder or '.'}{meant}"))
+        text = f"found {value!r}, which {what}; accepted: a file, relative to {folder}{meant}"
+        problems.append(Problem(line, dotted(key), text))
     return problems
 
 
+def _joined(folder: Path, text: str) -> Path:
+    """A path of the file, joined to the file's folder; `~` is the home folder."""
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError:
+        return folder / text
+
+
+def _is_there(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether a path is of a kind; one that the system cannot even look up is not there."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
+
+
 def _resolve_paths(spec: JobSpec, folder: Path) -> JobSpec:
-    """The spec with its paths joined to the folder of its file."""
+    """The spec with its paths joined to the folder of its file, so that they hold wherever they are used."""
     validation = spec.data.validation
     if validation.file is not None:
-        validation = validation.model_copy(update={"file": folder / validation.file.expanduser()})
-    data = spec.data.model_copy(update={"train": folder / spec.data.train.expanduser(), "validation": validation})
-    model = Path(spec.model).expanduser()
-    local = str(folder / model) if (folder / model).is_dir() or spec.model.startswith((".", "~", "/")) else spec.model
-    return spec.model_copy(update={"data": data, "model": local})
+        validation = validation.model_copy(update={"file": _joined(folder, str(validation.file))})
+    train = _joined(folder, str(spec.data.train))
+    data = spec.data.model_copy(update={"train": train, "validation": validation})
+    model = _joined(folder, spec.model)
+    is_local = spec.model.startswith((".", "~", "/")) or _is_there(model, Path.is_dir)
+    return spec.model_copy(update={"data": data, "model": str(model) if is_local else spec.model})
 
 
 def _spec_error(path: Path, problems: list[Problem]) -> SpecError:
@@ -178,4 +225,6 @@ def _spec_error(path: Path, problems: list[Problem]) -> SpecError:
         place = f"{path}:{problem.line}" if problem.line else "--set"
         lines.append(f"{place}: {problem.key}: {problem.text}" if problem.key else f"{place}: {problem.text}")
     count = f"{len(lines)} problems" if len(lines) != 1 else "a problem"
-    return SpecError(f"{path} has {count}.", hint="maas schema prints what a job file may hold.", problems=tuple(lines))
+    return SpecError(
+        f"{path} has {count}.", hint="maas schema prints what a job file may hold.", problems=tuple(lines)
+    )

@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 
 from maas_client.spec import DURATION_PATTERN, NAME_PATTERN
 
-_PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true, false", Path: "a path", type(None): "null"}
+_PLAIN = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true, false",
+    Path: "a path",
+    type(None): "null",
+}
 _PATTERNS = {
     NAME_PATTERN: "2 to 32 lower-case letters, digits and hyphens, starting with a letter",
     DURATION_PATTERN: "a number and s, m, h or d, such as 30m or 4h",
@@ -54,17 +61,32 @@ def field_words(info: FieldInfo) -> str:
         if (pattern := getattr(rule, "pattern", None)) in _PATTERNS:
             return _PATTERNS[str(pattern)]
     kinds = ", ".join(_kind(member) for member in _members(info.annotation) if member is not type(None))
-    bounds = [f"{word} {getattr(rule, name):g}" for name, word in _BOUNDS.items() for rule in info.metadata if hasattr(rule, name)]
+    bounds = [
+        f"{word} {getattr(rule, name)}"
+        for name, word in _BOUNDS.items()
+        for rule in info.metadata
+        if hasattr(rule, name)
+    ]
     return ", ".join([kinds, *bounds])
+
+
+def choices(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """The words that a key takes, where it takes only some."""
+    owner = child_model(model, location[:-1])
+    info = field_of(owner, location[-1]) if owner and location else None
+    members = _members(info.annotation) if info else ()
+    worded = [one for one in members if get_origin(one) is Literal or isinstance(one, EnumType)]
+    return [word for one in worded for word in _kind(one).split(", ")]
 
 
 def found(value: Any) -> str:
     """A value as it stood in the file, short enough for one line."""
-    if isinstance(value, dict):
-        return "keys " + ", ".join(map(str, list(value)[:4])) if value else "an empty mapping"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
-    text = repr(value) if not isinstance(value, list) else "a list"
+    if isinstance(value, dict):
+        text = "keys " + ", ".join(map(str, list(value)[:4])) if value else "an empty mapping"
+    else:
+        text = "a list" if isinstance(value, list) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -80,9 +102,11 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _kind(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
-        return ", ".join("true" if one is True else "false" if one is False else str(one) for one in get_args(annotation))
+        return ", ".join(
+            "true" if one is True else "false" if one is False else str(one) for one in get_args(annotation)
+        )
     if isinstance(annotation, EnumType):
-        return ", ".join(str(member) for member in annotation)
+        return ", ".join(annotation.__members__[name].value for name in annotation.__members__)
     if _is_part(annotation):
         return "keys " + ", ".join(known_keys(annotation))
     if get_origin(annotation) is list:

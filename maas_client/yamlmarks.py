@@ -10,31 +10,52 @@ from typing import Any
 import yaml
 
 KeyPath = tuple[str | int, ...]
+_TAG = "tag:yaml.org,2002:"
+_MAX_DEPTH = 32
+_NO_KEYS = "accepted: keys such as name, task, model, data"
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with numbers as in YAML 1.2: `5e-4` is a number, `1:30` and `yes` are text."""
+    """The safe loader with the plain values of YAML 1.2: `5e-4` is a number, `1:30` and `yes` are text.
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":float", ":int", ":bool", ":timestamp"))]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    Tags for other values (dates, sets, binary) and merge keys (`<<`) are not part of job files.
+    """
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
-    list("-+0123456789."),
+_PLAIN_VALUES = (
+    ("null", r"~$|null$|Null$|NULL$|$", ("~", "n", "N", "")),
+    ("bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"[-+]?[0-9]+$", "-+0123456789"),
+    (
+        "float",
+        r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
 )
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first in _PLAIN_VALUES:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
 
 
-def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    try:
+        return int(loader.construct_scalar(node))
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(
+            None, None, "found a number that cannot be read", node.start_mark
+        ) from error
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.yaml_constructors = {
+    _TAG + "null": yaml.SafeLoader.construct_yaml_null,
+    _TAG + "bool": yaml.SafeLoader.construct_yaml_bool,
+    _TAG + "int": _construct_int,
+    _TAG + "float": yaml.SafeLoader.construct_yaml_float,
+    _TAG + "str": yaml.SafeLoader.construct_yaml_str,
+    _TAG + "seq": yaml.SafeLoader.construct_yaml_seq,
+    _TAG + "map": yaml.SafeLoader.construct_yaml_map,
+    None: yaml.SafeLoader.construct_undefined,
+}
 
 
 @dataclass
@@ -60,37 +81,63 @@ class Document:
 
 
 def read_yaml(text: str) -> Document:
-    """Read one YAML mapping. Raises yaml.YAMLError; repeated keys and a top that is no mapping become problems."""
+    """Read one YAML mapping. Raises yaml.YAMLError; repeated keys and a top without keys are problems."""
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return Document({}, {(): 1}, [(1, (), "the file is empty; accepted: keys such as name, task, model, data")])
+        node = _single_node(loader)
         if not isinstance(node, yaml.MappingNode):
-            return Document({}, {(): 1}, [(1, (), f"found a {node.id}; accepted: keys such as name, task, model, data")])
+            found = "found no keys" if node else "the file is empty"
+            return Document({}, {(): 1}, [(1, (), f"{found}; {_NO_KEYS}")])
         lines: dict[KeyPath, int] = {(): 1}
         problems = list(_walk(node, (), lines, set()))
-        return Document(loader.construct_document(node), lines, problems)
+        return Document(_construct(loader, node), lines, problems)
     finally:
         loader.dispose()
 
 
 def read_yaml_value(text: str) -> Any:
     """Read one value, such as the right side of `--set key=value`. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    loader = _Loader(text)
+    try:
+        node = _single_node(loader)
+        if node is None:
+            return None
+        list(_walk(node, (), {}, set()))
+        return _construct(loader, node)
+    finally:
+        loader.dispose()
+
+
+def _single_node(loader: _Loader) -> yaml.Node | None:
+    try:
+        return loader.get_single_node()
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deep") from error
+
+
+def _construct(loader: _Loader, node: yaml.Node) -> Any:
+    """The plain value of a node. A tag that does not fit its value (`!!float x`) is an error of the YAML."""
+    try:
+        return loader.construct_document(node)
+    except (ValueError, KeyError, IndexError) as error:
+        raise yaml.YAMLError("a value does not fit its tag") from error
 
 
 def _walk(
     node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], walked: set[int]
 ) -> Iterator[tuple[int, KeyPath, str]]:
-    """Note the line of every key below a node; yields keys that stand twice. Aliased nodes are walked once."""
+    """Note the line of every key below a node; yields keys that stand twice. Aliases are walked once."""
     if id(node) in walked:
         return
+    if len(path) > _MAX_DEPTH:
+        raise yaml.YAMLError(f"it is nested deeper than {_MAX_DEPTH} levels")
     walked.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = (*path, str(key_node.value))
             line = key_node.start_mark.line + 1
+            if key_node.tag != _TAG + "str":
+                yield line, key, "found a key that is not text; accepted: a word, or one in quotes"
             if key in lines:
                 yield line, key, f"stands twice; the first is on line {lines[key]}"
             lines[key] = line
