@@ -1,7 +1,7 @@
-"""A project: the folder that holds `.maas/`, and everything that can be done with its runs, models and endpoints.
+"""A project: the folder that holds `.maas/`, and all that can be done with its runs, models and endpoints.
 
-The command line and Python users meet here: each change is written to the ledger before and after it happens, then
-handed to the backend that the job file names.
+The command line and Python users meet here: each change is written to the ledger before and after it happens,
+then handed to the backend that the job file names.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_client.errors import DataError, NotFoundError, PlanError
+from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError
 from maas_client.ledger import Ledger, RunRecord
 from maas_client.run import RunState, RunStatus
 
@@ -32,13 +32,22 @@ _BACKENDS_WITH_ENDPOINTS = ("local",)
 
 
 class Project:
-    """Runs, models and endpoints under one home folder. Opening it touches nothing on disk."""
+    """Runs, models and endpoints under one home folder. Opening it touches nothing on disk.
 
-    def __init__(self, home: Path, *, clock: Callable[[], float] = time.time) -> None:
+    `platforms` are used for the backends that they are named for; others are opened when they are needed.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        platforms: Mapping[str, Platform] | None = None,
+    ) -> None:
         self.home = home
         self.clock = clock
         self.ledger = Ledger(home / "ledger.sqlite3", clock=clock)
-        self._platforms: dict[str, Platform] = {}
+        self._platforms: dict[str, Platform] = dict(platforms or {})
 
     def platform(self, backend: str) -> Platform:
         """The platform behind a backend name, opened once. Raises PlanError where it is not offered here."""
@@ -57,8 +66,9 @@ class Project:
     def submit(self, plan: Plan, *, again: bool = False) -> RunRecord:
         """Start the plan's run, or take up the one that this plan started before.
 
-        The same plan is the same run: one that is queued, running or done is returned as it is; one that failed or
-        was canceled goes on from its newest checkpoint. `again` makes a new run with the next number.
+        The same plan is the same run: one that is queued, running or done is returned as it is; one that
+        failed or was canceled goes on from its newest checkpoint. `again` makes a new run with the next
+        number.
         """
         record, new = self.ledger.adopt_or_add(
             name=plan.spec.name,
@@ -68,22 +78,29 @@ class Project:
             spec=plan.spec.model_dump(mode="json"),
             again=again,
         )
-        numbered = replace(plan, number=record.number)
-        jobs = self.platform(plan.backend).jobs
-        if not new and self._state_if_known(record) in {RunState.FAILED, RunState.CANCELED}:
-            self.resume(record)
-            return self.ledger.find_run(record.id)
-        with self.ledger.action("submit", record.id, target=plan.target) as result:
-            result["ref"] = str(jobs.submit(numbered))
-        self.look(record)
+        if new or not self._goes_on(record):
+            with self.ledger.action("submit", record.id, target=plan.target) as result:
+                ref = self.platform(plan.backend).jobs.submit(replace(plan, number=record.number))
+                result["ref"] = str(ref)
+            self.look(record)
         return self.ledger.find_run(record.id)
 
-    def _state_if_known(self, record: RunRecord) -> RunState | None:
-        """The state of a recorded run; None when the backend never heard of it (its submission was cut off)."""
+    def _goes_on(self, record: RunRecord) -> bool:
+        """True when a recorded run runs or is done, or ended without success and is now resumed.
+
+        False when it must be handed to the backend: it waits there, or its submission was cut off before.
+        """
         try:
-            return self.look(record).state
+            state = self.look(record).state
         except NotFoundError:
-            return None
+            return False
+        if state in {RunState.FAILED, RunState.CANCELED}:
+            try:
+                self.resume(record)
+            except ConflictError:
+                if self.look(record).state in {RunState.FAILED, RunState.CANCELED}:
+                    raise
+        return state not in {RunState.QUEUED, RunState.UNKNOWN}
 
     def runs(self) -> list[RunRecord]:
         """All runs, newest first, each as last seen."""
@@ -115,22 +132,30 @@ class Project:
         return self.platform(record.backend).jobs.artifact(record.ref)
 
     def evaluate(self, record: RunRecord, data: Path) -> RunRecord:
-        """Start a run that scores a succeeded run's model on a file of rows. The same file again is the same run."""
+        """Start a run, named `<job>-eval`, that scores a succeeded run's model on a file of rows.
+
+        The same file again is the same run. The training data need not be there any more.
+        """
         from maas_client.command import evaluation_command
-        from maas_client.plan import job_hashes
-        from maas_client.spec import JobSpec
+        from maas_client.plan import PlanStep, job_hashes
+        from maas_client.spec import DataSpec, JobSpec
 
         if not data.is_file():
-            raise DataError(f"There is no file {data}.", hint="Pass a file in the format of the training file.")
-        spec = JobSpec.model_validate_json(json.dumps(record.spec))
-        trained = self.platform(record.backend).jobs.plan(spec)
-        job = evaluation_command(spec, self.artifact(record).model, data.absolute())
-        return self.submit(replace(trained, job=job, hashes=job_hashes(job)))
+            hint = "Pass a file in the format of the training file."
+            raise DataError(f"There is no file {data}.", hint=hint)
+        name = f"{record.name[:27].rstrip('-')}-eval"
+        rows = DataSpec(train=data.absolute())
+        wanted = {"name": name, "data": rows, "register_as": None, "deploy": None}
+        spec = JobSpec.model_validate_json(json.dumps(record.spec)).model_copy(update=wanted)
+        job = evaluation_command(spec, self.artifact(record).model, rows.train)
+        plan = self.platform(record.backend).jobs.plan(spec)
+        steps = (PlanStep("start", job.command),)
+        return self.submit(replace(plan, job=job, hashes=job_hashes(job), steps=steps, warnings=()))
 
     # -- models
 
     def register(self, record: RunRecord, name: str | None = None) -> RegisteredModel:
-        """Keep a succeeded run's model as the next version of `name` (default: what its job file says, else its name).
+        """Keep a succeeded run's model as the next version of `name` (default: as its job file says).
 
         Registering the same run under the same name again returns the version that there is.
         """
@@ -166,7 +191,10 @@ class Project:
     # -- endpoints
 
     def deploy(self, model: RegisteredModel, spec: DeploySpec, *, backend: str = "local") -> EndpointStatus:
-        """Start an endpoint for a registered model; returns at once. The same deployment again returns the one there is."""
+        """Start an endpoint for a registered model; returns at once.
+
+        The same deployment again returns the one there is.
+        """
         with self.ledger.action("deploy", spec.name, model=str(model.ref), ttl=spec.ttl) as result:
             status = self.serving(backend).deploy(model.ref, spec)
             result.update(endpoint=str(status.ref), expires_at=status.expires_at)
@@ -223,8 +251,9 @@ class Project:
 def open_project(start: Path | None = None) -> Project:
     """The project around a folder (default: the working directory).
 
-    Its home is MAAS_HOME when that is set; else the `.maas` of the nearest folder upward that has one; else `.maas`
-    beside the nearest .git or pyproject.toml; else, outside a project, a folder in the XDG state home.
+    Its home is MAAS_HOME when that is set; else the `.maas` of the nearest folder upward that has one; else
+    `.maas` beside the nearest .git or pyproject.toml; else, outside a project, a folder in the XDG state
+    home.
     """
     if home := _home_setting():
         return Project(home.expanduser().absolute())
@@ -241,7 +270,7 @@ def open_project(start: Path | None = None) -> Project:
 
 
 def _home_setting() -> Path | None:
-    """MAAS_HOME from the environment or .env; the settings are only loaded where one of them could hold it."""
+    """MAAS_HOME from the environment or .env; settings are only loaded where one of them could hold it."""
     if HOME_VARIABLE not in os.environ and not Path(".env").is_file():
         return None
     from maas_client.settings import settings
