@@ -1,7 +1,7 @@
 """The command that a job runs, with its inputs and outputs: the same on the laptop and on a cluster.
 
-`${{inputs.x}}` and `${{outputs.y}}` stand in the command line alone, as Azure ML defines them, and are replaced by the
-place where the backend put the input or wants the output.
+`${{inputs.x}}` and `${{outputs.y}}` stand in the command line alone, as Azure ML defines them, and are
+replaced by the place where the backend put the input or wants the output.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from maas_client.bundled import jobs_folder, model_folder
 from maas_client.errors import PlanError
 from maas_client.spec import JobSpec
 
-_BINDING = re.compile(r"\$\{\{\s*(inputs|outputs)\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+_BINDING = re.compile(r"\$\{\{\s*([^{}]*?)\s*\}\}")
 
 
 @dataclass(frozen=True)
 class CommandJob:
     """A command line with bindings, the folder of its code, and what its inputs are.
 
-    `inputs` maps a name to a local file or folder (Path), to text written to a file (`JsonFile`), or to a plain value
-    (str, such as a Hugging Face id). `outputs` are names of folders that the command fills. The command's working
-    directory is the code folder.
+    `inputs` maps a name to a local file or folder (Path), to text written to a file (`JsonFile`), or to a
+    plain value (str, such as a Hugging Face id). `outputs` are names of folders that the command fills. The
+    command's working directory is the code folder.
     """
 
     command: str
@@ -43,7 +43,7 @@ class JsonFile:
 
 
 def training_command(spec: JobSpec) -> CommandJob:
-    """The bundled training script on this spec. Its one output, `run`, is the folder that the script fills."""
+    """The bundled training script on this spec. Its output, `run`, is the folder that the script fills."""
     inputs: dict[str, Path | JsonFile | str] = {
         "config": JsonFile(spec.script_config()),
         "train": spec.data.train,
@@ -60,7 +60,8 @@ def training_command(spec: JobSpec) -> CommandJob:
 def evaluation_command(spec: JobSpec, model: Path, data: Path) -> CommandJob:
     """The bundled scoring script on a tuned model. Its output, `run`, holds result.json and samples.jsonl.
 
-    `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to score.
+    `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to
+    score.
     """
     inputs: dict[str, Path | JsonFile | str] = {
         "config": JsonFile(spec.script_config()),
@@ -76,7 +77,7 @@ def evaluation_command(spec: JobSpec, model: Path, data: Path) -> CommandJob:
 
 
 def _launcher(spec: JobSpec) -> str:
-    """One process is plain python; several on one machine are started by torchrun, as python -m of the same python."""
+    """One process is plain python; several are started by torchrun, as python -m of the same python."""
     processes = spec.distributed.processes
     if processes == 1:
         return "python"
@@ -92,17 +93,18 @@ def model_source(model: str) -> Path | str:
 
 def bind(job: CommandJob, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> list[str]:
     """The command's words with every binding replaced. Raises PlanError for a binding that nothing fills."""
-    places = {"inputs": inputs, "outputs": outputs}
+    places = {f"inputs.{name}": place for name, place in inputs.items()}
+    places |= {f"outputs.{name}": place for name, place in outputs.items()}
 
     def place(match: re.Match[str]) -> str:
-        kind, name = match.groups()
-        if name not in places[kind]:
-            raise PlanError(f"The command uses ${{{{{kind}.{name}}}}}, but the job has no such {kind[:-1]}.")
-        return places[kind][name]
+        if match[1] not in places:
+            known = f"The job has {', '.join(sorted(places)) or 'no inputs and no outputs'}."
+            raise PlanError(f"The command uses {match[0]}, which the job does not have.", hint=known)
+        return places[match[1]]
 
-    return [_BINDING.sub(place, word) for word in shlex.split(_tight(job.command))]
-
-
-def _tight(command: str) -> str:
-    """Take the blanks out of `${{ inputs.x }}`, so that splitting into words keeps a binding whole."""
-    return _BINDING.sub(lambda match: "${{" + f"{match[1]}.{match[2]}" + "}}", command)
+    try:
+        words = shlex.split(_BINDING.sub(lambda match: "${{" + match[1] + "}}", job.command))
+    except ValueError as error:
+        what = f"The command {job.command!r} cannot be split into words: {error}."
+        raise PlanError(what, hint="Check its quotes.") from error
+    return [_BINDING.sub(place, word) for word in words]
