@@ -13,7 +13,7 @@ from maas_client.errors import MaasError, QuotaError, UsageError
 
 app = typer.Typer(
     name="maas",
-    help="Fine-tune small language models from one job file: on this laptop, on Azure AI Foundry or on Azure ML.",
+    help="Fine-tune small language models from one job file: on this laptop, on Foundry or on Azure ML.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,9 +48,11 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def maas(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Fine-tune small language models from one job file: on this laptop, on Azure AI Foundry or on Azure ML."""
+    """Fine-tune small language models from one job file: on this laptop, on Foundry or on Azure ML."""
 
 
 def main() -> None:
@@ -60,8 +62,9 @@ def main() -> None:
 
 def run(words: list[str]) -> int:
     """Run one command; returns the exit code. Errors are told on stderr, never as a traceback."""
-    from maas_client.cli.output import complain
+    from maas_client.cli.output import complain, foresee_format
 
+    foresee_format(words)
     try:
         code = app(words, standalone_mode=False)
         sys.stdout.flush()
@@ -84,12 +87,17 @@ def run(words: list[str]) -> int:
     except Exception as error:
         if os.environ.get("MAAS_DEBUG"):
             raise
-        complain(MaasError(f"maas_client has a defect: {type(error).__name__}: {error}.", hint="MAAS_DEBUG=1 shows where."))
+        complain(
+            MaasError(
+                f"maas_client has a defect: {type(error).__name__}: {error}.",
+                hint="MAAS_DEBUG=1 shows where.",
+            )
+        )
         return 1
 
 
 def _usage_error(error: typer.TyperException) -> int:
-    """A word on the command line that does not fit; a bare `maas` or `maas runs` has printed its help instead."""
+    """A word on the command line that does not fit; a bare `maas` or `maas runs` prints its help."""
     from maas_client.cli.output import complain
 
     context = getattr(error, "ctx", None)
@@ -109,6 +117,10 @@ def _machine_error(error: OSError | MemoryError) -> MaasError:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return QuotaError("The disk is full; nothing half-written was kept.", hint="Free some space and try again.")
+        return QuotaError(
+            "The disk is full; nothing half-written was kept.", hint="Free some space and try again."
+        )
     place = f" {error.filename}" if error.filename else ""
-    return MaasError(f"{error.strerror or type(error).__name__}:{place}.", hint="Check the path and its permissions.")
+    return MaasError(
+        f"{error.strerror or type(error).__name__}:{place}.", hint="Check the path and its permissions."
+    )

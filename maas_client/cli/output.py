@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from maas_client.errors import MaasError
+
+
+_PIPE_COLUMNS = 2000
 
 
 class OutputFormat(StrEnum):
@@ -28,15 +32,29 @@ class OutputFormat(StrEnum):
 _format: ContextVar[OutputFormat] = ContextVar("format", default=OutputFormat.TABLE)
 
 
+def foresee_format(words: Sequence[str]) -> None:
+    """Take the format from the words of the command line before they are parsed: a parser's error needs it."""
+    chosen = OutputFormat.TABLE
+    for word, after in zip(words, (*words[1:], ""), strict=True):
+        value = after if word in {"-o", "--output"} else word.removeprefix("--output=").removeprefix("-o")
+        if word.startswith(("-o", "--output")) and value in set(OutputFormat):
+            chosen = OutputFormat(value)
+    _format.set(chosen)
+
+
 def _choose(value: OutputFormat) -> OutputFormat:
     _format.set(value)
     return value
 
 
 Output = Annotated[
-    OutputFormat, typer.Option("--output", "-o", callback=_choose, help="Format of the data on stdout.", show_default=True)
+    OutputFormat,
+    typer.Option("--output", "-o", callback=_choose, help="Format of the data on stdout.", show_default=True),
 ]
-"""The option that every command takes: `output: Output = OutputFormat.TABLE`. emit() knows what was chosen."""
+"""The option that every command takes: `output: Output = OutputFormat.TABLE`.
+
+emit() knows what was chosen.
+"""
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
 
@@ -47,7 +65,7 @@ def machine_readable() -> bool:
 
 
 def emit(payload: Any, human: RenderableType | None = None) -> None:
-    """Print data on stdout: `payload` (JSON-ready) as JSON or YAML, else `human` (default: the payload as YAML)."""
+    """Print data on stdout: `payload` (JSON-ready) as JSON or YAML, else `human` (default: YAML)."""
     chosen = _format.get()
     if chosen is OutputFormat.JSON:
         print(json.dumps(payload, indent=2, default=str, ensure_ascii=False))
@@ -56,16 +74,23 @@ def emit(payload: Any, human: RenderableType | None = None) -> None:
 
         plain = json.loads(json.dumps(payload, default=str))
         print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100), end="")
+    elif isinstance(human, str):
+        print(human)
     else:
-        stdout_console().print(human)
+        console = stdout_console()
+        with console.capture() as captured:
+            console.print(human)
+        print(captured.get(), end="")
     sys.stdout.flush()
 
 
 def stdout_console() -> Console:
-    """A console for data."""
+    """A console for data. Text is printed as it is; where nobody looks at it, rows are not folded."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    piped = not sys.stdout.isatty()
+    width = _PIPE_COLUMNS if piped and "COLUMNS" not in os.environ else None
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=piped, width=width)
 
 
 def stderr_console() -> Console:
