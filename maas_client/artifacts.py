@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ def copy_artifact(artifact: Artifact, folder: Path) -> Path:
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         shutil.copytree(artifact.folder, unfinished, ignore=_LEFT_OUT, dirs_exist_ok=True)
-        os.rename(unfinished, folder)
+        unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

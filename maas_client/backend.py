@@ -1,7 +1,7 @@
 """The contract that every backend keeps: Backend, Registry and Serving, opened together as a Platform.
 
-Protocols, not base classes: a backend inherits nothing. tests/contract.py holds the behavior that the docstrings here
-promise; the type checker holds the shapes.
+Protocols, not base classes: a backend inherits nothing. tests/contract.py holds the behavior that the
+docstrings here promise; the type checker holds the shapes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Backend(Protocol):
         """
 
     def status(self, ref: RunRef) -> RunStatus:
-        """Look once. Raises NotFoundError where no such run is known; a failed run is a status, never an exception."""
+        """Look once.
+
+        Raises NotFoundError where no such run is known; a failed run is a status, never an exception.
+        """
 
     def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
         """Lines after a cursor (None = from the start). Each line comes once, whole, in order."""
@@ -43,7 +46,10 @@ class Backend(Protocol):
         """Ask the run to stop and return; a finished run is left alone. May be repeated."""
 
     def resume(self, ref: RunRef) -> None:
-        """Start a failed or canceled run again from its newest checkpoint. Raises ConflictError where that is not so."""
+        """Start a failed or canceled run again from its newest checkpoint.
+
+        Raises ConflictError where that is not so.
+        """
 
     def artifact(self, ref: RunRef) -> Artifact:
         """What a SUCCEEDED run left behind. Raises ConflictError while it has not succeeded."""
@@ -53,7 +59,7 @@ class Registry(Protocol):
     """Where versions of tuned models are kept."""
 
     def register(self, name: str, artifact: Artifact, lineage: Lineage) -> RegisteredModel:
-        """Keep the artifact as the next version of `name`. The same run registered again returns its version."""
+        """Keep the artifact as the next version of `name`. The same run again returns its version."""
 
     def list(self, name: str | None = None) -> tuple[RegisteredModel, ...]:
         """All versions (of one name), newest first."""
@@ -86,7 +92,10 @@ class Serving(Protocol):
 
 @dataclass(frozen=True)
 class Platform:
-    """A place that runs jobs and, where it offers them, keeps models and serves them. None = not offered here."""
+    """A place that runs jobs and, where it offers them, keeps models and serves them.
+
+    None = not offered here.
+    """
 
     name: str
     jobs: Backend

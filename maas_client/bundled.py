@@ -30,7 +30,7 @@ def model_folder(name: str) -> Path | None:
 
 
 def tuning_module(name: str) -> ModuleType:
-    """Import `tuning.<name>` from the bundled scripts, so that client and script share one reading of the data.
+    """Import `tuning.<name>` from the bundled scripts: client and script share one reading of the data.
 
     The scripts never import maas_client, so the client comes to them: their folder is put on sys.path once.
     """

@@ -31,7 +31,15 @@ class Check:
 
 def examine(project: Project) -> list[Check]:
     """Every check of this machine and this project, in the order in which to mend them."""
-    return [_python(), *_packages(), _memory(), _disk(project.home), _home(project.home), _bundled(), _ledger(project)]
+    return [
+        _python(),
+        *_packages(),
+        _memory(),
+        _disk(project.home),
+        _home(project.home),
+        _bundled(),
+        _ledger(project),
+    ]
 
 
 def _python() -> Check:
@@ -63,7 +71,9 @@ def _disk(home: Path) -> Check:
 
 def _home(home: Path) -> Check:
     place = next(folder for folder in (home, *home.parents) if folder.exists())
-    return Check("Home", os.access(place, os.W_OK), str(home), "Set MAAS_HOME to a folder that can be written.")
+    return Check(
+        "Home", os.access(place, os.W_OK), str(home), "Set MAAS_HOME to a folder that can be written."
+    )
 
 
 def _bundled() -> Check:

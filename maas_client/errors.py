@@ -6,7 +6,8 @@
         DataError                   the data file
         SettingsError               the environment or .env
         PlanError                   the combination of model, method, backend and machine
-      ServiceError             3    a service or a local store refused or failed; has operation, status, code, request_id
+      ServiceError             3    a service or a local store refused or failed; it has operation, status,
+                                    code and request_id
         AccessDeniedError           no credential, wrong key, no role
         NotFoundError               no such run, model, endpoint
         ConflictError               the name is taken, or the thing is in the wrong state
@@ -18,8 +19,9 @@
         StillRunningError    101
         RunCanceledError     103
 
-Code 0 means that the thing asked for is true, 130 that Ctrl-C ended the command. A state of a run or of a bill that
-cannot be learned is never 0. Every message is one sentence for a person; `hint` is the next thing to try.
+Code 0 means that the thing asked for is true, 130 that Ctrl-C ended the command. A state of a run or of a
+bill that cannot be learned is never 0. Every message is one sentence for a person; `hint` is the next thing
+to try.
 """
 
 from __future__ import annotations
@@ -37,7 +39,12 @@ class MaasError(Exception):
 
     def to_dict(self) -> dict[str, object]:
         """The error as JSON-ready data, for `-o json`."""
-        return {"error": type(self).__name__, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
 
 
 class UsageError(MaasError):
@@ -72,8 +79,8 @@ class PlanError(UsageError):
 class ServiceError(MaasError):
     """A service (or the local store that stands in for one) refused or failed.
 
-    `operation` names what was tried, `status` is the HTTP status where there was one, `code` the service's own word,
-    `request_id` what its support asks for.
+    `operation` names what was tried, `status` is the HTTP status where there was one, `code` the service's
+    own word, `request_id` what its support asks for.
     """
 
     exit_code = 3
@@ -95,7 +102,12 @@ class ServiceError(MaasError):
         self.request_id = request_id
 
     def to_dict(self) -> dict[str, object]:
-        facts = {"operation": self.operation, "status": self.status, "code": self.code, "request_id": self.request_id}
+        facts = {
+            "operation": self.operation,
+            "status": self.status,
+            "code": self.code,
+            "request_id": self.request_id,
+        }
         return {**super().to_dict(), **{key: value for key, value in facts.items() if value}}
 
 

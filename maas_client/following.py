@@ -47,8 +47,9 @@ def follow(
 ) -> Iterator[Sight]:
     """Look at a run every `poll_s` seconds until it has ended and all that it wrote was given.
 
-    Each log line and event comes once. The last Sight has the final status. A look that finds the service away is
-    tried again; after 20 in a row UnavailableError is raised. StillRunningError is raised after `timeout_s`.
+    Each log line and event comes once. The last Sight has the final status. A look that finds the service
+    away is tried again; after 20 in a row UnavailableError is raised. StillRunningError is raised after
+    `timeout_s`.
     """
     began, cursors, away = clock(), _Cursors(), 0
     while True:
@@ -67,7 +68,9 @@ def follow(
         if status.state.is_final and not (cursors.logs_open or cursors.metrics_open):
             return
         if timeout_s is not None and clock() - began >= timeout_s:
-            raise StillRunningError(f"{ref} is {status.state} after {timeout_s:.0f} s.", hint=f"maas watch {ref.id}")
+            raise StillRunningError(
+                f"{ref} is {status.state} after {timeout_s:.0f} s.", hint=f"maas watch {ref.id}"
+            )
         if not status.state.is_final:
             sleep(poll_s)
 
@@ -93,7 +96,10 @@ def wait_until_ready(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> EndpointStatus:
-    """Look at an endpoint until it answers. Raises ServiceError when it fails, StillRunningError after `timeout_s`."""
+    """Look at an endpoint until it answers.
+
+    Raises ServiceError when it fails, StillRunningError after `timeout_s`.
+    """
     began = clock()
     while True:
         status = endpoints.status(ref)
@@ -106,5 +112,8 @@ def wait_until_ready(
                 hint=f"maas endpoints delete {ref.name}, then deploy again.",
             )
         if clock() - began >= timeout_s:
-            raise StillRunningError(f"Endpoint {ref.name} is not ready after {timeout_s:.0f} s.", hint=f"maas endpoints show {ref.name}")
+            raise StillRunningError(
+                f"Endpoint {ref.name} is not ready after {timeout_s:.0f} s.",
+                hint=f"maas endpoints show {ref.name}",
+            )
         sleep(poll_s)

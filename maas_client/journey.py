@@ -1,7 +1,8 @@
 """The whole way of one job: submit, follow, measure, register, deploy, ask.
 
-Each step finds what an earlier, interrupted journey left: the same plan is the same run, the same run is the same
-version, the same deployment is the same endpoint. So the same command again goes on where the last one stopped.
+Each step finds what an earlier, interrupted journey left: the same plan is the same run, the same run is the
+same version, the same deployment is the same endpoint. So the same command again goes on where the last one
+stopped.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def require_success(record: RunRecord, status: RunStatus) -> None:
     if status.state is RunState.SUCCEEDED:
         return
     if status.state is RunState.CANCELED:
-        raise RunCanceledError(f"Run {record.id} was canceled.", hint=f"Go on from its checkpoint: maas runs resume {record.id}")
+        raise RunCanceledError(
+            f"Run {record.id} was canceled.", hint=f"Go on from its checkpoint: maas runs resume {record.id}"
+        )
     if status.state is RunState.FAILED:
         words = status.message or status.native_state
         raise RunFailedError(f"Run {record.id} failed: {words}", hint=f"See why: maas runs logs {record.id}")

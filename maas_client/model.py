@@ -25,10 +25,15 @@ class ModelRef:
 
 
 def parse_model(text: str) -> tuple[str, int | None]:
-    """Split `name`, `name:latest` or `name:3`; the version is None where the newest is meant. Raises UsageError."""
+    """Split `name`, `name:latest` or `name:3`; the version is None where the newest is meant.
+
+    Raises UsageError.
+    """
     match = _REF.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} is not a model.", hint="Write it as name or name:version, such as card-support:3.")
+        raise UsageError(
+            f"{text!r} is not a model.", hint="Write it as name or name:version, such as card-support:3."
+        )
     version = match["version"]
     return match["name"], None if version in (None, "latest") else int(version)
 
@@ -50,7 +55,9 @@ class Lineage:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """One look at a version in a registry. `folder` holds its files; `metrics` is {"before": {...}, "after": {...}}."""
+    """One look at a version in a registry. `folder` holds its files; `metrics` is {"before": {...}, "after":
+    {...}}.
+    """
 
     ref: ModelRef
     folder: Path

@@ -18,7 +18,7 @@ _IGNORED = {"__pycache__", ".DS_Store", "examples"}
 
 @dataclass(frozen=True)
 class PlanStep:
-    """One thing that would be done: a verb (write, upload, start, request, ...), its object and what it amounts to."""
+    """One thing that would be done: a verb (write, upload, start, ...), its object and what it amounts to."""
 
     verb: str
     what: str
@@ -29,9 +29,9 @@ class PlanStep:
 class Plan:
     """What would happen for one spec on one backend.
 
-    `hashes` names what went into `fingerprint` (data, code, config, base_model): equal fingerprints are equal runs.
-    `number` tells apart deliberate repetitions of the same run. `cost` is a sentence; unknown is said as unknown.
-    `is_free` is True only where nothing bills.
+    `hashes` names what went into `fingerprint` (data, code, config, base_model): equal fingerprints are equal
+    runs. `number` tells apart deliberate repetitions of the same run. `cost` is a sentence; unknown is said
+    as unknown. `is_free` is True only where nothing bills.
     """
 
     spec: JobSpec
@@ -90,7 +90,7 @@ def job_hashes(job: CommandJob) -> dict[str, str]:
 
 
 def folder_hash(folder: Path) -> str:
-    """`sha256:<hex>` over the relative names and contents of a folder's files; caches and examples are left out."""
+    """`sha256:<hex>` over names and contents of a folder's files; caches and examples are left out."""
     return _sha256(_folder_bytes(folder))
 
 

@@ -14,7 +14,7 @@ from maas_client.errors import UsageError
 _REF = re.compile(r"(?P<backend>[a-z0-9]+)://(?P<id>[A-Za-z0-9._-]+)")
 
 Event = Mapping[str, Any]
-"""One line of a run's events.jsonl: at least `time` (unix seconds) and `event` (started, step, validation, ...)."""
+"""One line of a run's events.jsonl: at least `time` (unix seconds) and `event` (started, step, ...)."""
 
 
 class RunState(StrEnum):
@@ -64,7 +64,9 @@ class RunRef:
         """Read `backend://id`; raises UsageError for anything else."""
         match = _REF.fullmatch(text)
         if match is None:
-            raise UsageError(f"{text!r} is not a run reference.", hint="Write it as backend://id, such as local://card-1.")
+            raise UsageError(
+                f"{text!r} is not a run reference.", hint="Write it as backend://id, such as local://card-1."
+            )
         return cls(match["backend"], match["id"])
 
 
@@ -111,7 +113,8 @@ class MetricPage:
 class Artifact:
     """What a succeeded run left behind.
 
-    `folder` is the run's output folder (result.json, model/, samples.jsonl, events.jsonl); `result` is result.json.
+    `folder` is the run's output folder (result.json, model/, samples.jsonl, events.jsonl); `result` is
+    result.json.
     """
 
     folder: Path

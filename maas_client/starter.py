@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shutil
 from pathlib import Path
 
@@ -16,21 +15,27 @@ STARTERS = ("card-support", "small-talk")
 def write_starter(folder: Path, example: str) -> list[Path]:
     """Copy an example's job file and data into a folder; returns the new files.
 
-    Raises UsageError for an unknown example and ConflictError where a file is there already (nothing is written then).
+    Raises UsageError for an unknown example and ConflictError where a file is there already (nothing is
+    written then).
     """
     if example not in STARTERS:
         near = difflib.get_close_matches(example, STARTERS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Choose one of: {', '.join(STARTERS)}."
         raise UsageError(f"There is no example {example!r}.", hint=hint)
     examples = jobs_folder() / "examples"
-    names = [f"{example}.yaml", *(f"{example}/{path.name}" for path in sorted((examples / example).glob("*.jsonl")))]
+    names = [
+        f"{example}.yaml",
+        *(f"{example}/{path.name}" for path in sorted((examples / example).glob("*.jsonl"))),
+    ]
     taken = [name for name in names if (folder / name).exists()]
     if taken:
-        raise ConflictError(f"{folder / taken[0]} is there already.", hint="Choose another folder: maas init FOLDER")
+        raise ConflictError(
+            f"{folder / taken[0]} is there already.", hint="Choose another folder: maas init FOLDER"
+        )
     for name in names:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.tmp")
         shutil.copyfile(examples / name, unfinished)
-        os.replace(unfinished, target)
+        unfinished.replace(target)
     return [folder / name for name in names]

@@ -20,17 +20,34 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every ques
 
 @app.command("list")
 def list_endpoints(output: Output = OutputFormat.TABLE) -> None:
-    """List every endpoint with its state, its cost and the time that it has left. Unknown billing exits with 1."""
+    """List every endpoint with its state, its cost and the time that it has left.
+
+    Unknown billing exits with 1.
+    """
     from maas_client.endpoint import Billing
     from maas_client.project import open_project
 
     project = open_project()
     statuses = project.endpoints()
     rows = [
-        [one.ref.name, one.state.value, one.model, one.billing.value, time_left(one, project.clock()), one.url]
+        [
+            one.ref.name,
+            one.state.value,
+            one.model,
+            one.billing.value,
+            time_left(one, project.clock()),
+            one.url,
+        ]
         for one in statuses
     ]
-    columns = {"ENDPOINT": "left", "STATE": "left", "MODEL": "left", "COST": "left", "LEFT": "right", "URL": "left"}
+    columns = {
+        "ENDPOINT": "left",
+        "STATE": "left",
+        "MODEL": "left",
+        "COST": "left",
+        "LEFT": "right",
+        "URL": "left",
+    }
     emit([one.to_dict() for one in statuses], table(columns, rows) if rows else "No endpoints.")
     if any(one.billing is Billing.UNKNOWN for one in statuses):
         raise typer.Exit(1)
@@ -71,7 +88,10 @@ def reap(
             project.delete_endpoint(status.ref.name)
     names = [status.ref.name for status in ended]
     say(f"{'Would delete' if dry_run else 'Deleted'} {len(names)} endpoint{'s' if len(names) != 1 else ''}.")
-    emit([{"endpoint": one.ref.name, "state": one.state.value, "deleted": not dry_run} for one in ended], "\n".join(names) or None)
+    emit(
+        [{"endpoint": one.ref.name, "state": one.state.value, "deleted": not dry_run} for one in ended],
+        "\n".join(names) or None,
+    )
 
 
 def time_left(status: EndpointStatus, now: float | None = None) -> str:

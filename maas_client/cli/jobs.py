@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from maas_client.project import Project
 
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
-Overrides = Annotated[list[str], typer.Option("--set", help="Override a key: --set training.epochs=1. May be repeated.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Override a key: --set training.epochs=1. May be repeated.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")]
 Again = Annotated[bool, typer.Option("--again", help="Make a new run even if this job has one.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
@@ -65,7 +67,10 @@ def run(
     yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Go the whole way: train, watch, measure, register, deploy and ask. Goes on where an earlier try stopped."""
+    """Go the whole way: train, watch, measure, register, deploy and ask.
+
+    Goes on where an earlier try stopped.
+    """
     project, made = _planned(job, overrides)
     if dry_run:
         emit(made.to_dict(), _plan_view(made))
@@ -77,8 +82,8 @@ def run(
     journey = travel(project, made, follow=watch_run, again=again)
     emit(journey.to_dict(), journey_view(journey))
     if journey.endpoint is not None:
-        name = journey.endpoint.ref.name
-        say(f"Endpoint {name} runs on this machine until {_clock_time(journey.endpoint.expires_at)} and costs nothing.")
+        name, end = journey.endpoint.ref.name, _clock_time(journey.endpoint.expires_at)
+        say(f"Endpoint {name} runs on this machine until {end} and costs nothing.")
         say(f"Chat: maas chat {name}    Stop it: maas endpoints delete {name}")
 
 
@@ -106,9 +111,19 @@ def _plan_view(made: Plan) -> RenderableType:
 
     from maas_client.cli.output import table
 
-    steps = table({"": "left", "what": "left", "detail": "left"}, [[step.verb, step.what, step.detail] for step in made.steps])
-    lines = [f"run       {made.run_id}", f"target    {made.target}", f"command   {made.job.command}", f"cost      {made.cost}"]
-    return Group(*map(Text, lines), "", steps, *(Text(f"warning: {one}", style="yellow") for one in made.warnings))
+    steps = table(
+        {"": "left", "what": "left", "detail": "left"},
+        [[step.verb, step.what, step.detail] for step in made.steps],
+    )
+    lines = [
+        f"run       {made.run_id}",
+        f"target    {made.target}",
+        f"command   {made.job.command}",
+        f"cost      {made.cost}",
+    ]
+    return Group(
+        *map(Text, lines), "", steps, *(Text(f"warning: {one}", style="yellow") for one in made.warnings)
+    )
 
 
 def journey_view(journey: Journey) -> RenderableType:
@@ -118,11 +133,18 @@ def journey_view(journey: Journey) -> RenderableType:
 
     from maas_client.cli.runs import metrics_view
 
-    parts: list[RenderableType] = [Text(f"Run {journey.run.id} succeeded.", style="bold"), metrics_view(journey.result)]
+    parts: list[RenderableType] = [
+        Text(f"Run {journey.run.id} succeeded.", style="bold"),
+        metrics_view(journey.result),
+    ]
     if journey.model is not None:
         parts.append(Text(f"Registered {journey.model.ref}"))
     if journey.endpoint is not None:
-        parts.append(Text(f"Endpoint {journey.endpoint.ref.name} is {journey.endpoint.state} at {journey.endpoint.url}"))
+        parts.append(
+            Text(
+                f"Endpoint {journey.endpoint.ref.name} is {journey.endpoint.state} at {journey.endpoint.url}"
+            )
+        )
     if journey.sample is not None and journey.answer is not None:
         parts.append(Text(f"  asked      {journey.sample['prompt']}"))
         parts.append(Text(f"  answered   {journey.answer.text}"))

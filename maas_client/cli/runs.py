@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from maas_client.ledger import RunRecord
     from maas_client.project import Project
 
-app = typer.Typer(name="runs", help="List, show, follow, cancel, resume and download runs.", no_args_is_help=True)
+app = typer.Typer(
+    name="runs", help="List, show, follow, cancel, resume and download runs.", no_args_is_help=True
+)
 
 RunKey = Annotated[str, typer.Argument(help="A run's id, its job's name, or `last`.", show_default="last")]
 
@@ -31,7 +33,10 @@ def list_runs(
     records = [_fresh(project, record) for record in project.runs()[:limit]]
     rows = [[one.id, one.state.value, _when(one.created_at), _span(one), one.message] for one in records]
     columns = {"RUN": "left", "STATE": "left", "STARTED": "left", "TOOK": "right", "": "left"}
-    emit([one.to_dict() for one in records], table(columns, rows) if rows else "No runs yet. Start one: maas submit JOB.yaml")
+    emit(
+        [one.to_dict() for one in records],
+        table(columns, rows) if rows else "No runs yet. Start one: maas submit JOB.yaml",
+    )
 
 
 @app.command()
@@ -41,7 +46,10 @@ def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
     record = project.find(run)
     status = project.look(record)
     actions = project.ledger.actions(record.id)
-    history = [{"verb": one.verb, "begun_at": one.begun_at, "ended_at": one.ended_at, "error": one.error} for one in actions]
+    history = [
+        {"verb": one.verb, "begun_at": one.begun_at, "ended_at": one.ended_at, "error": one.error}
+        for one in actions
+    ]
     facts = {
         "run": str(record.ref),
         **status.to_dict(),
@@ -56,7 +64,9 @@ def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
 def logs(
     run: RunKey = "last",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=1, help="Only the last N lines of what is there.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=1, help="Only the last N lines of what is there.")
+    ] = None,
 ) -> None:
     """Print what a run wrote."""
     from collections import deque
@@ -98,7 +108,9 @@ def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
 @app.command()
 def resume(
     run: RunKey = "last",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Go on with a failed or canceled run from its newest checkpoint."""
@@ -129,8 +141,12 @@ def download(
 
 
 def evaluate(
-    what: Annotated[str, typer.Argument(help="A run (id, job name or `last`) or a registered model (name:version).")] = "last",
-    data: Annotated[Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")] = None,
+    what: Annotated[
+        str, typer.Argument(help="A run (id, job name or `last`) or a registered model (name:version).")
+    ] = "last",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")
+    ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show what training changed on the held-out rows, or score a model on other rows with --data."""
@@ -159,7 +175,10 @@ def _run_behind(project: Project, what: str) -> RunRecord:
 def metrics_view(result: Mapping[str, Any]) -> RenderableType:
     """Metrics side by side: before and after training, or those of one scoring."""
     before, after = result.get("before") or {}, result.get("after") or result.get("metrics") or {}
-    rows = [[name, *([_number(before[name])] if name in before else [""]), _number(value)] for name, value in after.items()]
+    rows = [
+        [name, *([_number(before[name])] if name in before else [""]), _number(value)]
+        for name, value in after.items()
+    ]
     columns = {"METRIC": "left", "BEFORE": "right", "AFTER": "right"}
     if not before:
         columns, rows = {"METRIC": "left", "VALUE": "right"}, [[row[0], row[2]] for row in rows]
@@ -177,7 +196,10 @@ def _project() -> Project:
 
 
 def _fresh(project: Project, record: RunRecord) -> RunRecord:
-    """The record after another look, unless it has ended. What cannot be looked at stays as last seen, said as unknown."""
+    """The record after another look, unless it has ended.
+
+    What cannot be looked at stays as last seen, said as unknown.
+    """
     from dataclasses import replace
 
     from maas_client.errors import ServiceError

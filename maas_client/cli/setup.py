@@ -12,8 +12,10 @@ from maas_client.cli.output import Output, OutputFormat, emit, say, table
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for the job; made if missing.")] = Path("."),
-    example: Annotated[str, typer.Option("--example", help="Which example to start from: card-support or small-talk.")] = "card-support",
+    folder: Annotated[Path, typer.Argument(help="Folder for the job; made if missing.")] = Path(),
+    example: Annotated[
+        str, typer.Option("--example", help="Which example to start from: card-support or small-talk.")
+    ] = "card-support",
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write a first job file with its data, ready to run; never overwrites."""
@@ -31,7 +33,9 @@ def doctor(output: Output = OutputFormat.TABLE) -> None:
     from maas_client.project import open_project
 
     checks = examine(open_project())
-    rows = [["ok" if one.ok else "MISSING", one.name, one.detail, "" if one.ok else one.hint] for one in checks]
+    rows = [
+        ["ok" if one.ok else "MISSING", one.name, one.detail, "" if one.ok else one.hint] for one in checks
+    ]
     columns = {"": "left", "CHECK": "left", "FOUND": "left", "TRY": "left"}
     emit([one.__dict__ for one in checks], table(columns, rows))
     if not all(one.ok for one in checks):
