@@ -33,7 +33,7 @@ _format: ContextVar[OutputFormat] = ContextVar("format", default=OutputFormat.TA
 
 
 def foresee_format(words: Sequence[str]) -> None:
-    """Take the format from the words of the command line before they are parsed: a parser's error needs it."""
+    """Take the format from the words of the command line before parsing: a parser's error needs it."""
     chosen = OutputFormat.TABLE
     for word, after in zip(words, (*words[1:], ""), strict=True):
         value = after if word in {"-o", "--output"} else word.removeprefix("--output=").removeprefix("-o")
