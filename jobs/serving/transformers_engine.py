@@ -10,13 +10,14 @@ import torch
 from transformers import DynamicCache
 
 from serving.engine import Engine, Piece, Precision, Settings
+from serving.merging import merge_adapter
 from serving.model_folder import ModelSource, count_weights
 from serving.prompt import ChatPrompt, end_tokens
 from serving.sampling import next_token, sampling_generator
 from serving.text import StopText, TextStream
 from tuning.device import memory_free_bytes
 from tuning.errors import InputError
-from tuning.models import DTYPES, load_adapter, load_model, load_tokenizer
+from tuning.models import DTYPES, load_model, load_tokenizer
 
 
 def load(source: ModelSource, precision: Precision) -> Engine:
@@ -28,7 +29,7 @@ def load(source: ModelSource, precision: Precision) -> Engine:
     model = load_model(source.weights, dtype)
     if source.adapter is not None:
         # Merged in memory: answers are the same to rounding, and a layer costs one product instead of three.
-        model = load_adapter(model, source.adapter).merge_and_unload()
+        model = merge_adapter(model, source.adapter)
     engine = TransformersEngine(model.to(device).eval(), tokenizer)
     engine.check()
     return engine

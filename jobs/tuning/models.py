@@ -27,8 +27,9 @@ ADAPTER_CONFIG, LABELS = "adapter_config.json", "labels.json"
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model folder or Hugging Face id. Raises InputError."""
-    _check_folder(name)
+    """The tokenizer of a model folder, an adapter folder or a Hugging Face id. Raises InputError."""
+    if not (Path(name) / ADAPTER_CONFIG).is_file():
+        _check_folder(name)
     if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
         raise InputError(f"The model folder {name} has no tokenizer; put its tokenizer.json there.")
     try:
@@ -45,9 +46,14 @@ def load_model(name: str, dtype: torch.dtype) -> Any:
     _check_folder(name)
     transformers_logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the model {name}: {_first_line(error)}") from error
+    if found["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise InputError(f"The model {name} is incomplete: it lacks {sorted(found['missing_keys'])[0]}; copy it again.")
+    return model
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
