@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +25,8 @@ CLIENT = """
 import pathlib, sys, time
 from tests.backends.local_stage import LocalStage
 stage = LocalStage(pathlib.Path(sys.argv[1]))
-plan = stage.plan(sys.argv[2])
+plan = stage.plan("endless", name=sys.argv[2])
+print("ready", flush=True)
 while not pathlib.Path(sys.argv[3]).exists():
     time.sleep(0.001)
 print(stage.jobs.submit(plan))
@@ -44,13 +45,25 @@ def running(stage: LocalStage, behavior: str = "endless") -> tuple[RunRef, Proce
     return ref, stage.processes(ref)
 
 
+Clients = Callable[[int], list[subprocess.Popen[str]]]
+
+
 @pytest.fixture
-def clients(stage: LocalStage) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two processes that are about to submit the same plan."""
-    words = [sys.executable, "-c", CLIENT, str(stage.root), "endless", str(stage.root / "go")]
-    started_clients = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    yield started_clients
-    for client in started_clients:
+def clients(stage: LocalStage) -> Iterator[Clients]:
+    """Processes that have planned and submit as soon as the file `go` is there."""
+    words = [sys.executable, "-c", CLIENT, str(stage.root), "card", str(stage.root / "go")]
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(count: int) -> list[subprocess.Popen[str]]:
+        new = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        begun.extend(new)
+        for client in new:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "ready\n"
+        return new
+
+    yield begin
+    for client in begun:
         client.kill()
         client.communicate()
 
@@ -183,10 +196,10 @@ def test_half_prepared_runs_of_killed_clients_are_removed(stage: LocalStage) -> 
     assert not orphan.exists()
 
 
-def test_two_submits_at_once_start_one_run(stage: LocalStage, clients: list[subprocess.Popen[str]]) -> None:
-    time.sleep(0.5)
+def test_two_submits_at_once_start_one_run(stage: LocalStage, clients: Clients) -> None:
+    two = clients(2)
     (stage.root / "go").touch()
-    said = [client.communicate(timeout=30)[0].strip() for client in clients]
+    said = [client.communicate(timeout=30)[0].strip() for client in two]
     assert said[0] == said[1] != ""
     ref = RunRef.parse(said[0])
     started(stage, ref)
@@ -197,16 +210,16 @@ def test_two_submits_at_once_start_one_run(stage: LocalStage, clients: list[subp
     assert [line for line in all_lines(stage, ref) if line.startswith("step")][:2] == ["step 0", "step 1"]
 
 
-def test_a_client_killed_anywhere_leaves_a_run_that_the_same_plan_takes_up(stage: LocalStage) -> None:
-    plan = stage.plan("endless")
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.01, 0.02, 0.04, 0.08])
+def test_a_client_killed_anywhere_leaves_a_run_that_the_same_plan_takes_up(
+    stage: LocalStage, clients: Clients, delay_s: float
+) -> None:
+    (client,) = clients(1)
     (stage.root / "go").touch()
-    words = [sys.executable, "-c", CLIENT, str(stage.root), "endless", str(stage.root / "go")]
-    for delay_s in (0.2, 0.25, 0.3, 0.35):
-        client = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        time.sleep(delay_s)
-        client.kill()
-        client.wait()
-    ref = stage.jobs.submit(plan)
+    time.sleep(delay_s)
+    client.kill()
+    client.wait()
+    ref = stage.jobs.submit(stage.plan("endless"))
     started(stage, ref)
     assert stage.jobs.status(ref).state is RunState.RUNNING
     stage.jobs.cancel(ref)

@@ -68,13 +68,23 @@ class LocalEndpoints:
             return self._status(self._see(ref))
 
     def list(self) -> tuple[EndpointStatus, ...]:
-        """Every endpoint, by name."""
+        """Every endpoint, by name; one whose records cannot be read is UNKNOWN."""
         names = sorted(path.parent.name for path in self._endpoints.glob(f"[!.]*/{ENDPOINT}"))
         found = []
         for name in names:
             with suppress(NotFoundError):  # deleted since the folder was read
-                found.append(self.status(EndpointRef("local", name)))
+                found.append(self._status_or_unknown(EndpointRef("local", name)))
         return tuple(found)
+
+    def _status_or_unknown(self, ref: EndpointRef) -> EndpointStatus:
+        try:
+            return self.status(ref)
+        except NotFoundError:
+            raise
+        except ServiceError as error:
+            native, now = "records cannot be read", self._clock()
+            unknown = EndpointState.UNKNOWN
+            return EndpointStatus(ref, unknown, native, now, "", Billing.FREE, message=error.message)
 
     def access(self, ref: EndpointRef) -> EndpointAccess:
         """URL and key. Raises ConflictError while the endpoint is not ready."""

@@ -27,7 +27,7 @@ def told(operation: str, place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where, words = error.filename or place, error.strerror or _first_cause(error)
-        if error.errno in _FULL or os.strerror(errno.ENOSPC) in words:
+        if error.errno in _FULL or any(os.strerror(number) in words for number in _FULL):
             hint = "Make room, then give the same command again; nothing half-written is left."
             message = f"The disk that holds {place} is full."
             raise QuotaError(message, operation=operation, hint=hint) from error

@@ -73,13 +73,13 @@ def check_targets(weights: Weights, targets: Sequence[str]) -> None:
     layers = weights.layers()
     missing = [target for target in targets if not any(_names(target, name) for name in layers)]
     missing = [target for target in missing if target != "lm_head"]
-    if not missing and targets:
+    if not missing:
         return
     there = sorted({leaf for name in layers if not (leaf := name.rpartition(".")[2]).startswith(_NOT_LINEAR)})
     close = [match for name in missing for match in get_close_matches(name, there, n=1)]
     hint = f"Did you mean {', '.join(close)}?" if close else "Write method.target_modules: all-linear."
-    what = f"has no layer {', '.join(missing)}" if missing else "needs at least one name in target_modules"
-    raise PlanError(f"The model in {weights.folder} {what}; it has {', '.join(there)}.", hint=hint)
+    words = f"has no layer {', '.join(missing)}; it has {', '.join(there)}"
+    raise PlanError(f"The model in {weights.folder} {words}.", hint=hint)
 
 
 def _names(target: str, module: str) -> bool:

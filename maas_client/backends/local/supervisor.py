@@ -27,6 +27,8 @@ from maas_client.backends.local.wire import CANCEL, EXIT, LAUNCH, PROCESS, Cance
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _NOT_FOUND = 127
+_RESERVE_BYTES = 8192
+"""Kept in the lock file, so that the end can be written down on a disk that the command filled."""
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
         launch = Launch.read(Path(LAUNCH))
         if held is None or launch is None or Path(PROCESS).exists() or Path(CANCEL).exists():
             return
-        supervisor = Supervisor(launch)
+        supervisor = Supervisor(launch, held)
         supervisor.start()
     except Exception as error:  # noqa: BLE001  whatever it is, the starter must hear of it
         report(f"{error}\n")
@@ -89,8 +91,9 @@ def _hold_lock() -> int | None:
 class Supervisor:
     """One attempt of one command."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, lock: int) -> None:
         self.launch = launch
+        self.lock = lock
         self.child: subprocess.Popen[bytes] | None = None
         self.asked = False
         self.message = ""
@@ -105,6 +108,7 @@ class Supervisor:
             signal.signal(number, self._ask)
         signal.signal(signal.SIGALRM, self._kill)
         processes.write(Path(PROCESS))
+        os.pwrite(self.lock, bytes(_RESERVE_BYTES), 0)
         try:
             self.child = self._spawn()
         except OSError as error:
@@ -144,7 +148,8 @@ class Supervisor:
             asked=self.asked,
             message=self.message,
         )
-        for pause_s in (0, 1, 2, 4, 8):
+        os.ftruncate(self.lock, 0)
+        for pause_s in (0, 0.5, 1, 2):
             time.sleep(pause_s)
             with suppress(OSError):
                 if Path(LAUNCH).exists():
