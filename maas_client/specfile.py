@@ -137,9 +137,17 @@ def _validate(document: Document, overridden: frozenset[KeyPath]) -> tuple[JobSp
         problems: dict[KeyPath, Problem] = {}
         for detail in error.errors(include_url=False):
             key, text = _explain(detail)
-            line = 0 if any(key[: len(one)] == one for one in overridden) else document.line(key)
+            line = 0 if any(_within(key, one) for one in overridden) else document.line(key)
+            if line and detail["type"] == "invalid_key":
+                continue  # the document has named it already
             problems.setdefault(key, Problem(line, dotted(key), text))
         return None, list(problems.values())
+
+
+def _within(key: KeyPath, other: KeyPath) -> bool:
+    """True where one of two key paths lies at or below the other."""
+    both = min(len(key), len(other))
+    return key[:both] == other[:both]
 
 
 def _explain(detail: Mapping[str, Any]) -> tuple[KeyPath, str]:

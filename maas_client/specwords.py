@@ -83,10 +83,12 @@ def found(value: Any) -> str:
     """A value as it stood in the file, short enough for one line."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
     if isinstance(value, dict):
         text = "keys " + ", ".join(map(str, list(value)[:4])) if value else "an empty mapping"
     else:
-        text = "a list" if isinstance(value, list) else repr(value)
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

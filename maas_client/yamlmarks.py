@@ -86,7 +86,8 @@ def read_yaml(text: str) -> Document:
     try:
         node = _single_node(loader)
         if not isinstance(node, yaml.MappingNode):
-            found = "found no keys" if node else "the file is empty"
+            is_empty = node is None or node.tag == _TAG + "null"
+            found = "the file is empty" if is_empty else "found no keys"
             return Document({}, {(): 1}, [(1, (), f"{found}; {_NO_KEYS}")])
         lines: dict[KeyPath, int] = {(): 1}
         problems = list(_walk(node, (), lines, set()))
