@@ -19,7 +19,6 @@ from typing import Any
 from maas_client.errors import MaasError, NotFoundError, QuotaError, ServiceError, UnavailableError
 from maas_client.run import RunRef, RunState, RunStatus
 
-_BUSY_S = 15.0
 _VERSION = 1
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS runs (
@@ -93,12 +92,14 @@ class Action:
 class Ledger:
     """The record in one SQLite file.
 
-    Each call opens, does one transaction and closes: nothing is held between calls.
+    Each call opens, does one transaction and closes: nothing is held between calls. A call waits up to
+    `busy_s` seconds for other processes.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time, busy_s: float = 15.0) -> None:
         self.path = path
         self._clock = clock
+        self._busy_s = busy_s
 
     def adopt_or_add(
         self,
@@ -215,7 +216,7 @@ class Ledger:
             raise _storage_error(self.path, error) from error
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db
 

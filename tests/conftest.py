@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: a job file with its rows, and an environment without anything of the user."""
+"""Fixtures that many tests share: a job file with its rows, and an environment free of the user's things."""
 
 from __future__ import annotations
 
