@@ -281,7 +281,7 @@ def story(rng: random.Random) -> Document:
 
 MIX = (
     (support, 18), (subject, 14), (choice, 8), (same, 10), (paraphrase, 8), (domain, 4),
-    (label, 12), (knowledge, 10), (small_talk, 8), (puzzle, 8), (story, 6),
+    (label, 12), (knowledge, 12), (small_talk, 8), (puzzle, 10), (story, 6),
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Make the tiny-phi3 model folder: tokenizer, weights, configuration and provenance.
 
-Run from the repository root: `OMP_NUM_THREADS=2 python -m models.make_tiny_phi3 --output models/tiny-phi3`
+Run from the repository root:
+`OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m models.make_tiny_phi3 --output models/tiny-phi3`
 """
 
 from __future__ import annotations

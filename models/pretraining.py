@@ -24,7 +24,7 @@ class Recipe:
     """How long and how fast to train; `tokens` is the length of one sequence."""
 
     seed: int = 7
-    steps: int = 2000
+    steps: int = 900
     sequences: int = 8
     tokens: int = 512
     learning_rate: float = 4e-3
