@@ -170,7 +170,11 @@ class LocalStage:
         spec = JobSpec.model_validate(
             {"name": name, "task": "classification", "model": "tiny-phi3", "data": {"train": str(self.data)}}
         )
-        inputs = {"config": JsonFile(spec.script_config()), "train": self.data, "model": "tiny-phi3"}
+        inputs: dict[str, Path | JsonFile | str] = {
+            "config": JsonFile(spec.script_config()),
+            "train": self.data,
+            "model": "tiny-phi3",
+        }
         job = CommandJob(COMMAND, self._code("train", f"{TRAIN}\n\n{call}\n", call), inputs, ("run",))
         return Plan(
             spec=spec,

@@ -12,7 +12,7 @@ import pytest
 from maas_client.errors import QuotaError
 from maas_client.run import Reason, RunState
 from tests.backends.local_stage import LocalStage
-from tests.contract import ended
+from tests.contract import ended, started
 
 DISK_KIB = 1024
 
@@ -61,3 +61,19 @@ def test_a_start_on_a_full_disk_says_so_and_works_later(small_disk: LocalStage) 
         small_disk.jobs.submit(plan)
     filler.unlink()
     assert ended(small_disk, small_disk.jobs.submit(plan)).state is RunState.SUCCEEDED
+
+
+def test_a_run_on_a_full_disk_can_be_stopped(small_disk: LocalStage) -> None:
+    ref = small_disk.jobs.submit(small_disk.plan("endless"))
+    started(small_disk, ref)
+    filler = small_disk.home / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    with pytest.raises(QuotaError):
+        small_disk.jobs.cancel(ref)
+    status = ended(small_disk, ref)
+    assert status.state is RunState.FAILED
+    filler.unlink()
+    small_disk.jobs.resume(ref)
+    ended(small_disk, ref)

@@ -96,6 +96,9 @@ def test_kill_9_of_both(stage: LocalStage) -> None:
     assert (status.state, status.reason) == (RunState.FAILED, Reason.KILLED)
     assert "gone" in status.message
     assert status.tail
+    assert status.started_at is not None
+    assert status.ended_at is not None
+    assert status.started_at < status.ended_at <= status.seen_at
 
 
 def test_a_command_that_ignores_the_request_is_killed_after_the_grace(stage: LocalStage) -> None:

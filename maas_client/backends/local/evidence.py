@@ -29,7 +29,7 @@ from maas_client.backends.local.wire import (
     read_json,
 )
 from maas_client.errors import ServiceError
-from maas_client.run import Reason, RunStatus
+from maas_client.run import Reason, RunState, RunStatus
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 << 10
@@ -94,7 +94,7 @@ def _ended(ended: Exit, asked: bool, has_result: bool) -> Evidence:
 
 def to_status(look: Look, now: float) -> RunStatus:
     """The look in the words of the contract."""
-    failure = _failure(look) if STATES[look.evidence].value == "failed" else _NO_FAILURE
+    failure = _failure(look) if STATES[look.evidence] is RunState.FAILED else _NO_FAILURE
     return RunStatus(
         state=STATES[look.evidence],
         native_state=_native(look),
@@ -103,9 +103,17 @@ def to_status(look: Look, now: float) -> RunStatus:
         message=failure.message or _WORDS.get(look.evidence, "") or look.trouble,
         tail=failure.tail,
         started_at=look.processes.started_at if look.processes else None,
-        ended_at=look.exit.ended_at if look.exit else None,
+        ended_at=look.exit.ended_at if look.exit else _last_sign(look),
         exit_code=look.exit.exit_code if look.exit else None,
     )
+
+
+def _last_sign(look: Look) -> float | None:
+    """When a run that ended without a word last wrote something."""
+    if look.processes is None or not STATES[look.evidence].is_final:
+        return None
+    written = [path.stat().st_mtime for name in (LOG, EVENTS) if (path := look.folder / name).is_file()]
+    return max([look.processes.started_at, *written])
 
 
 _WORDS: Mapping[Evidence, str] = {

@@ -25,6 +25,7 @@ from maas_client.backends.local.wire import (
     Cancel,
     Evidence,
     Launch,
+    Processes,
     read_json,
 )
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
@@ -94,15 +95,19 @@ class LocalJobs:
             if STATES[look.evidence].is_final:
                 return
             asked = Cancel.read(folder / CANCEL)
-            if asked is None:
-                Cancel(self._clock()).write(folder / CANCEL)
-                look = look_at(folder)
-            if look.processes is None or ask_to_stop(look.processes.supervisor):
-                return
-            if asked is not None and self._clock() - asked.asked_at > self._grace_s:
-                kill_group(look.processes.child)
-            else:
-                ask_to_stop(look.processes.child)
+            try:
+                if asked is None:
+                    Cancel(self._clock()).write(folder / CANCEL)
+            finally:  # on a full disk, too, the run is asked to stop
+                self._stop(look_at(folder).processes, asked)
+
+    def _stop(self, processes: Processes | None, asked: Cancel | None) -> None:
+        if processes is None or ask_to_stop(processes.supervisor):
+            return
+        if asked is not None and self._clock() - asked.asked_at > self._grace_s:
+            kill_group(processes.child)
+        else:
+            ask_to_stop(processes.child)
 
     def resume(self, ref: RunRef) -> None:
         """Start a failed or canceled run again in the same folder; its log goes on."""

@@ -92,6 +92,6 @@ def _environment(plan: Plan) -> dict[str, str]:
     added = {"PYTHONUNBUFFERED": "1"}
     if "OMP_NUM_THREADS" not in os.environ:
         added["OMP_NUM_THREADS"] = str(threads)
-    if isinstance(plan.job.inputs.get("model"), Path):
+    if not any(isinstance(plan.job.inputs.get(name), str) for name in ("model", "base")):
         added["HF_HUB_OFFLINE"] = "1"
     return added
