@@ -36,9 +36,7 @@ _SCHEMA = (
 )
 _INSERT_RUN = """INSERT INTO runs (id, name, backend, fingerprint, number, created_at, spec, plan, state)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')"""
-_NEWEST_RUN = """SELECT *, EXISTS (
-        SELECT 1 FROM actions WHERE verb = 'submit' AND subject = runs.id AND result IS NOT NULL
-    ) AS submitted FROM runs WHERE backend = ? AND fingerprint = ? ORDER BY number DESC LIMIT 1"""
+_NEWEST_RUN = "SELECT * FROM runs WHERE backend = ? AND fingerprint = ? ORDER BY number DESC LIMIT 1"
 _KEEP_LOOK = """UPDATE runs
     SET state = ?, native_state = ?, message = ?, seen_at = ?, started_at = ?, ended_at = ?
     WHERE id = ? AND (seen_at IS NULL OR seen_at <= ?)"""
@@ -114,11 +112,12 @@ class Ledger:
         """The newest run with this fingerprint, else (or with `again`) a new one; True when it is new.
 
         `plan_of` gives the run's id and plan for a number. Two callers at once get the same run. With
-        `again`, a run whose submission was cut off or refused is taken up before another is made.
+        `again`, a run that was never seen at its backend (its submission was cut off or refused) is taken
+        up before another is made.
         """
         with self._transaction() as db:
             row = db.execute(_NEWEST_RUN, (backend, fingerprint)).fetchone()
-            if row is not None and not (again and row["submitted"]):
+            if row is not None and not (again and row["seen_at"]):
                 return _run(row), False
             number = 1 if row is None else row["number"] + 1
             run_id, plan = plan_of(number)

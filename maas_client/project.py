@@ -270,8 +270,10 @@ def open_project(start: Path | None = None) -> Project:
 
 
 def _home_setting() -> Path | None:
-    """MAAS_HOME from the environment or .env; settings are only loaded where one of them could hold it."""
-    if HOME_VARIABLE not in os.environ and not Path(".env").is_file():
+    """MAAS_HOME from the environment, else from .env. Settings take long to import: only for a .env."""
+    if home := os.environ.get(HOME_VARIABLE):
+        return Path(home)
+    if not Path(".env").is_file():
         return None
     from maas_client.settings import settings
 

@@ -1,8 +1,7 @@
-"""Settings: the environment and .env, read once. .env.example lists every variable that is read here."""
+"""Settings: the environment and .env. .env.example lists every variable that is read here."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,9 +21,8 @@ class Settings(BaseSettings):
     """MAAS_HOME: the folder of runs, models, endpoints and the ledger, instead of the project's .maas/."""
 
 
-@cache
 def settings() -> Settings:
-    """The settings of this process. Raises SettingsError that names the variable."""
+    """The settings as they are now. Raises SettingsError that names the variable."""
     try:
         return Settings()
     except ValidationError as error:

@@ -93,11 +93,10 @@ def test_the_same_fingerprint_is_the_same_run(ledger: Ledger) -> None:
     assert [run.id for run in ledger.runs()] == ["card-g-1", "card-f-1"]
 
 
-def test_again_makes_the_next_number_once_the_last_was_submitted(ledger: Ledger) -> None:
+def test_again_makes_the_next_number_once_the_last_was_seen(ledger: Ledger) -> None:
     first, _ = add(ledger)
     assert add(ledger, again=True) == (first, False)
-    with ledger.action("submit", first.id) as result:
-        result["ref"] = "local://x"
+    ledger.seen(first.id, RunStatus(RunState.RUNNING, "r", seen_at=5.0))
     second, new = add(ledger, again=True)
     assert (new, second.number) == (True, 2)
     assert add(ledger) == (second, False)
