@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuning.errors import FailedError, InputError
 from tuning.events import write_json
-from tuning.stopping import exit_quietly_while_starting
+from tuning.startup import prepare_process
 
 if TYPE_CHECKING:
     from serving.model_folder import ModelSource
@@ -127,7 +128,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = parse_arguments(argv)
-    exit_quietly_while_starting()
+    prepare_process()
+    warnings.simplefilter("ignore", FutureWarning)  # between the libraries; nothing that a user can act on
     try:
         result = merge(
             arguments.model, arguments.output, base=arguments.base, max_difference=arguments.max_difference

@@ -18,11 +18,12 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from tuning.errors import InputError
-from tuning.stopping import exit_quietly_while_starting
+from tuning.startup import prepare_process
 
 KEY_VARIABLE = "MAAS_ENDPOINT_KEY"
 
@@ -69,7 +70,8 @@ def serve(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = parse_arguments(argv)
-    exit_quietly_while_starting()
+    prepare_process()
+    warnings.simplefilter("ignore", FutureWarning)  # between the libraries; nothing that a user can act on
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return serve(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -110,11 +110,11 @@ class ChatRoutes:
 
 
 async def _events(
-    chat: ChatRequest, writer: AnswerWriter, pieces: AsyncIterator[Piece]
+    chat: ChatRequest, writer: AnswerWriter, pieces: AsyncGenerator[Piece, None]
 ) -> AsyncIterator[bytes]:
     yield writer.opening()
     try:
-        async with aclosing(pieces):  # type: ignore[type-var]
+        async with aclosing(pieces):
             async for piece in pieces:
                 if piece.text:
                     yield writer.delta(piece.text)
@@ -125,13 +125,13 @@ async def _events(
         yield event(error_body(f"The model failed: {error}", status=500, code="internal_error"))
 
 
-async def _whole(request: Request, writer: AnswerWriter, pieces: AsyncIterator[Piece]) -> Response:
+async def _whole(request: Request, writer: AnswerWriter, pieces: AsyncGenerator[Piece, None]) -> Response:
     """Collect the answer, unless the client leaves before it is there."""
     answers: list[dict[str, Any]] = []
 
     async def collect() -> None:
         texts: list[str] = []
-        async with aclosing(pieces):  # type: ignore[type-var]
+        async with aclosing(pieces):
             async for piece in pieces:
                 texts.append(piece.text)
                 if piece.finish_reason:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,7 +33,7 @@ class Turns:
         """The engine's `encode`, off the event loop: a long conversation takes a while."""
         return await asyncio.to_thread(self.engine.encode, messages, tools)
 
-    async def answer(self, prompt: Sequence[int], settings: Settings) -> AsyncIterator[Piece]:
+    async def answer(self, prompt: Sequence[int], settings: Settings) -> AsyncGenerator[Piece, None]:
         """The pieces of the answer; what piled up while the reader was busy comes as one piece.
 
         Closing or canceling the iterator stops the engine at its next token. Raises what the engine raises.

@@ -8,7 +8,7 @@ import uuid
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from serving.engine import FinishReason, Settings
 
@@ -27,14 +27,23 @@ class RequestError(Exception):
         self.status, self.code, self.param = status, code, param
 
 
+def _whole_characters(text: str) -> str:
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds half of a surrogate pair, which is no character")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_whole_characters)]
+
+
 class _Part(BaseModel):
     type: Literal["text"]
-    text: str
+    text: _Text
 
 
 class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[_Part] | None = None
+    content: _Text | list[_Part] | None = None
     name: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
@@ -124,7 +133,7 @@ def _problems(error: ValidationError) -> RequestError:
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(str(part) for part in problem["loc"] if not _is_type_name(part))
-        found.setdefault(place, problem["msg"])
+        found.setdefault(place, problem["msg"].removeprefix("Value error, "))
     sentence = "; ".join(f"'{place}': {message}" for place, message in list(found.items())[:_SHOWN_PROBLEMS])
     return RequestError(f"The request is wrong at {sentence}", param=next(iter(found)))
 
