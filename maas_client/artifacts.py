@@ -15,8 +15,8 @@ _LEFT_OUT = shutil.ignore_patterns("checkpoints", "*.tmp")
 def copy_artifact(artifact: Artifact, folder: Path) -> Path:
     """Copy an artifact (without its checkpoints) to a new folder.
 
-    Raises ConflictError where the folder is taken, QuotaError where the disk is full, ServiceError where a file
-    cannot be copied.
+    Raises ConflictError where the folder is taken, QuotaError where the disk is full, ServiceError where a
+    file cannot be copied.
 
     The copy is made beside the target and renamed, so that a full disk or Ctrl-C leaves no half of it.
     """
