@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from maas_client.spec import JobSpec
-from maas_client.specwords import child_model, field_words
+from maas_client.specwords import child_model, description, field_words
 
 DOCS = Path(__file__).parent
 EXAMPLE = DOCS.parent / "jobs" / "examples" / "card-support.yaml"
@@ -55,7 +55,7 @@ def _part(prefix: str, part: type[BaseModel]) -> Iterator[str]:
         key = info.alias or name
         child = child_model(part, (key,))
         accepts = "a part, below" if child else field_words(info)
-        yield f"| `{prefix}{key}` | {_cell(accepts)} | {_cell(_default(info, child))} | {_cell(info.description or '')} |"
+        yield f"| `{prefix}{key}` | {_cell(accepts)} | {_cell(_default(info, child))} | {_cell(description(part, key))} |"
         if child:
             inner.append((f"{prefix}{key}.", child))
     yield ""
@@ -79,7 +79,18 @@ def _cell(text: str) -> str:
 
 def cli_page() -> str:
     """docs/cli.md: every command, by Typer's own generator."""
-    words = [sys.executable, "-m", "typer", "maas_client.cli.app", "utils", "docs", "--name", "maas", "--title", "Commands"]
+    words = [
+        sys.executable,
+        "-m",
+        "typer",
+        "maas_client.cli.app",
+        "utils",
+        "docs",
+        "--name",
+        "maas",
+        "--title",
+        "Commands",
+    ]
     made = subprocess.run(words, capture_output=True, text=True, check=True, cwd=DOCS.parent)
     return made.stdout.strip() + "\n"
 

@@ -7,13 +7,14 @@ docstrings here promise; the type checker holds the shapes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from maas_client.endpoint import EndpointAccess, EndpointRef, EndpointStatus
-from maas_client.model import Lineage, ModelRef, RegisteredModel
-from maas_client.plan import Plan
-from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunStatus
-from maas_client.spec import DeploySpec, JobSpec
+if TYPE_CHECKING:
+    from maas_client.endpoint import EndpointAccess, EndpointRef, EndpointStatus
+    from maas_client.model import Lineage, ModelRef, RegisteredModel
+    from maas_client.plan import Plan
+    from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunStatus
+    from maas_client.spec import DeploySpec, JobSpec
 
 
 class Backend(Protocol):

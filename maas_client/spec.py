@@ -1,6 +1,7 @@
 """JobSpec: what the user wants, as read from a job file or built in Python.
 
-Field descriptions are the documentation: docs/job-file.md and the JSON Schema are generated from them.
+The text below each key is the documentation: docs/job-file.md and the JSON Schema are generated from it
+(specwords.description reads it, and only then: pydantic would read it each time a command starts).
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def duration_s(text: str) -> int:
 class Part(BaseModel):
     """A part of the job file: unknown keys are errors, and `8` is a number where `"8"` is text."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class ValidationSpec(Part):

@@ -231,8 +231,14 @@ def _spec_error(path: Path, problems: list[Problem]) -> SpecError:
     lines = []
     for problem in sorted(problems, key=lambda one: (one.line, one.key)):
         place = f"{path}:{problem.line}" if problem.line else "--set"
-        lines.append(f"{place}: {problem.key}: {problem.text}" if problem.key else f"{place}: {problem.text}")
+        words = f"{problem.key}: {problem.text}" if problem.key else problem.text
+        lines.append(f"{place}: {''.join(map(_printable, words))}")
     count = f"{len(lines)} problems" if len(lines) != 1 else "a problem"
     return SpecError(
         f"{path} has {count}.", hint="maas schema prints what a job file may hold.", problems=tuple(lines)
     )
+
+
+def _printable(character: str) -> str:
+    """A character, escaped where it would break the line or the terminal."""
+    return character if character.isprintable() else repr(character)[1:-1]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from enum import EnumType
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -68,6 +72,25 @@ def field_words(info: FieldInfo) -> str:
         if hasattr(rule, name)
     ]
     return ", ".join([kinds, *bounds])
+
+
+def description(model: type[BaseModel], key: str) -> str:
+    """What a key is for: the text below its field in spec.py."""
+    return _field_texts(model)[
+        next(name for name, info in model.model_fields.items() if key in (name, info.alias))
+    ]
+
+
+@cache
+def _field_texts(model: type[BaseModel]) -> dict[str, str]:
+    """The texts below the fields of a part, on one line each."""
+    body = cast(ast.ClassDef, ast.parse(inspect.getsource(model)).body[0]).body
+    texts = {}
+    for statement, below in pairwise(body):
+        match statement, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = " ".join(text.split())
+    return texts
 
 
 def choices(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maas_client.backend import Registry
 from maas_client.backends.local.folders import lock, publish, remove, staging, told
@@ -19,7 +19,9 @@ from maas_client.command import model_source
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.model import ModelRef, RegisteredModel
-from maas_client.spec import DeploySpec
+
+if TYPE_CHECKING:
+    from maas_client.spec import DeploySpec
 
 _KEY_VARIABLE = "MAAS_ENDPOINT_KEY"
 _KEY_BYTES = 32
@@ -121,6 +123,8 @@ class LocalEndpoints:
 
     def _prepare(self, folder: Path, model: RegisteredModel, spec: DeploySpec) -> None:
         """Make the endpoint's folder; it appears whole, key included."""
+        import secrets
+
         now = self._clock()
         record = ServerRecord(
             model=str(model.ref),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +85,8 @@ def _living(served: dict[str, Any] | None, now: float) -> tuple[EndpointState, s
 
 
 def _is_healthy(port: int) -> bool:
+    import http.client
+
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", "/health")
