@@ -70,7 +70,8 @@ from maas_client.artifacts import copy_artifact
 from maas_client.errors import QuotaError
 from maas_client.run import Artifact
 try:
-    copy_artifact(Artifact(pathlib.Path({str(artifact.folder)!r}), {{}}), pathlib.Path({str(disk)!r}) / "copy")
+    target = pathlib.Path({str(disk)!r}) / "copy"
+    copy_artifact(Artifact(pathlib.Path({str(artifact.folder)!r}), {{}}), target)
 except QuotaError as error:
     print(error.message, list(pathlib.Path({str(disk)!r}).iterdir()))
 """
