@@ -143,8 +143,8 @@ def test_special_tokens_are_single_tokens(tokenizer: Any) -> None:
     [
         ("What is the capital of Italy?", "Rome"),
         ("What is gravity?", "Gravity"),
-        ("I lost my card yesterday.", "freeze"),
-        ("Where is my parcel?", "Track"),
+        ("How do I get a refund?", "refund"),
+        ("Hello!", "help"),
     ],
 )
 def test_it_answers_and_ends_its_turn(model: Any, tokenizer: Any, question: str, expected: str) -> None:
