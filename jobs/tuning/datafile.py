@@ -46,9 +46,15 @@ def read_records(path: Path) -> Iterator[tuple[int, object]]:
                     yield line, RowError(error.reason, line, error.kind)
 
 
-def mixed_formats(line: int, found: str, before: str) -> str:
-    """The sentence for a row whose format is not that of the rows before it."""
-    return f"Line {line} is a {found} row among {before} rows; keep one format in a file."
+def mixed_formats(found: str, before: str) -> str:
+    """What is wrong with a row whose format is not that of the rows before it."""
+    return f"a {found} row among {before} rows; keep one format in a file"
+
+
+def line_too_long(line: int | None = None) -> RowError:
+    """What is wrong with a line over LINE_LIMIT_BYTES."""
+    reason = f"the line is longer than {LINE_LIMIT_BYTES // 1024**2} MB; one row a line is expected"
+    return RowError(reason, line, "line too long")
 
 
 def open_data(path: Path) -> BinaryIO:
@@ -108,8 +114,7 @@ def read_lines(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, bytes | 
         else:
             while not data.endswith(b"\n") and (data := stream.readline(1 << 20)):
                 pass
-            reason = f"the line is longer than {LINE_LIMIT_BYTES // 1024**2} MB; one row a line is expected"
-            yield line, RowError(reason, line, "line too long")
+            yield line, line_too_long(line)
         line += 1
 
 

@@ -69,7 +69,7 @@ def read_rows(path: Path, task: str) -> Iterator[Row]:
         try:
             shape = row_format(record)
             if seen is not None and shape != seen:
-                raise DataError(mixed_formats(line, shape, seen))
+                raise DataError(f"Line {line}: {mixed_formats(shape, seen)}.")
             example = parse_row(record, task)
         except RowError as error:
             raise RowError(error.reason, line, error.kind) from None

@@ -1,0 +1,285 @@
+"""The check of a data file: every row read as training reads it, in memory independent of its size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from maas_client.bundled import tuning_module
+from maas_client.data.blocks import lines_of, read_blocks
+from maas_client.data.duplicates import DuplicateCounter
+from maas_client.data.fast import FastReader
+from maas_client.data.report import CheckReport, Histogram, Problem
+from maas_client.data.tokens import Estimate, Meter, choose_meter, tokens_of_bytes
+from maas_client.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from tuning.rows import RowError
+
+FOUNDRY_FILE_LIMIT_BYTES = 512 * 1024 * 1024
+FOUNDRY_FEWEST_ROWS = 10
+KEEP = 20
+FORMATS_HINT = "JSON Lines or CSV; maas data check --help names the rows of each task."
+_ROWS_TO_LOOK_AT = 1000
+_TASK_OF = {
+    "chat": "chat",
+    "prompt/completion": "chat",
+    "text/label": "classification",
+    "text": "text-generation",
+}
+
+
+def check_file(
+    path: Path,
+    *,
+    task: str | None = None,
+    model: str | None = None,
+    max_length: int | None = None,
+    keep: int = KEEP,
+    on_problem: Callable[[Problem], None] | None = None,
+) -> CheckReport:
+    """Check a JSON Lines or CSV file row by row.
+
+    `task` (default: what the first row fits), `model` whose tokenizer counts (default: estimate),
+    `max_length` in tokens beyond which rows are cut. The report keeps the first `keep` bad rows;
+    `on_problem` gets each of them as it is found. Raises DataError when the file as a whole cannot be read;
+    bad rows are in the report, not raised.
+    """
+    if max_length is not None and max_length < 1:
+        raise UsageError(f"max_length must be at least 1, found {max_length}.")
+    meter = choose_meter(model)
+    found_task = task_of_file(path, task)
+    with DuplicateCounter() as duplicates:
+        try:
+            check = _Check(
+                path, first_format(path), found_task, meter, max_length, keep, on_problem, duplicates
+            )
+            check.read()
+        except tuning_module("datafile").DataError as error:
+            raise DataError(error.reason, hint=FORMATS_HINT) from None
+        return check.report()
+
+
+def task_of_file(path: Path, task: str | None) -> str:
+    """The task that the first row fits, or `task` when its rows fit that; raises DataError and UsageError."""
+    rows, files = tuning_module("rows"), tuning_module("datafile")
+    if task is not None and task not in rows.TASKS:
+        raise UsageError(f"There is no task {task}.", hint=f"Accepted: {', '.join(rows.TASKS)}.")
+    try:
+        row_format = first_format(path)
+    except files.DataError as error:
+        raise DataError(error.reason, hint=FORMATS_HINT) from None
+    found = task or _TASK_OF.get(row_format, "chat")
+    accepted = rows.accepted_formats(found)
+    if row_format not in (*accepted, "unknown"):
+        raise DataError(
+            f"{path.name} has {row_format} rows; task {found} takes {' or '.join(accepted)} rows.",
+            hint="Give the --task that fits, or convert the rows.",
+        )
+    return found
+
+
+def first_format(path: Path) -> str:
+    """The format of the first row that has one, or "unknown". Raises tuning.datafile.DataError."""
+    rows, files = tuning_module("rows"), tuning_module("datafile")
+    looked_at = 0
+    for _, record in files.read_records(path):
+        looked_at += 1
+        try:
+            return str(rows.row_format(record))
+        except rows.RowError:
+            if looked_at >= _ROWS_TO_LOOK_AT:
+                break
+    if not looked_at:
+        raise files.DataError(f"{path.name} has no rows.")
+    return "unknown"
+
+
+class _Check:
+    """One pass over a file."""
+
+    def __init__(
+        self,
+        path: Path,
+        row_format: str,
+        task: str,
+        meter: Meter,
+        max_length: int | None,
+        keep: int,
+        on_problem: Callable[[Problem], None] | None,
+        duplicates: DuplicateCounter,
+    ) -> None:
+        self.path, self.format, self.task, self.meter, self.max_length = (
+            path,
+            row_format,
+            task,
+            meter,
+            max_length,
+        )
+        self.keep, self.on_problem, self.duplicates = keep, on_problem, duplicates
+        self._rows, self._files = tuning_module("rows"), tuning_module("datafile")
+        self.good = self.supervised = self.over_long = 0
+        self.sizes: Counter[int] = Counter()
+        self.tokens: Counter[int] = Counter()
+        self.roles: Counter[str] = Counter()
+        self.bad_kinds: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self.over_long_lines: list[int] = []
+
+    def read(self) -> None:
+        """Read the whole file."""
+        with self._files.open_data(self.path) as stream:
+            if self._files.is_csv(self.path, stream):
+                for line, record in self._files.csv_records(stream):
+                    self._record(line, record, _csv_hash)
+            else:
+                self._json_lines(stream)
+
+    def _json_lines(self, stream: BinaryIO) -> None:
+        estimated = isinstance(self.meter, Estimate) and self.format != "unknown"
+        fast = FastReader(self.format) if estimated else None
+        limit = self._files.LINE_LIMIT_BYTES
+        for first, block in read_blocks(stream, limit):
+            if block is None:
+                self._bad(first, self._files.line_too_long())
+                continue
+            lines = lines_of(block)
+            read = fast.read(block, len(lines)) if fast and len(block) <= limit else None
+            if read is None:
+                for line, data in enumerate(lines, first):
+                    self._line(line, data)
+                continue
+            self.roles.update(read.roles)
+            if -1 in read.sizes:
+                for place, size in enumerate(read.sizes):
+                    if size == -1:
+                        self._line(first + place, lines[place])
+                good = [place for place, size in enumerate(read.sizes) if size != -1]
+                lines, sizes = [lines[place] for place in good], [read.sizes[place] for place in good]
+            else:
+                good, sizes = [], read.sizes
+            self.good += len(sizes)
+            self.sizes.update(sizes)
+            self.duplicates.add(map(hash, lines))
+            if self.max_length is not None and sizes and tokens_of_bytes(max(sizes)) > self.max_length:
+                for place, size in zip(good or range(len(sizes)), sizes, strict=True):
+                    self._note_length(first + place, tokens_of_bytes(size))
+
+    def _line(self, line: int, data: bytes) -> None:
+        if len(data) > self._files.LINE_LIMIT_BYTES:
+            self._bad(line, self._files.line_too_long())
+        elif data.strip():
+            try:
+                record = self._files.decode_row(data)
+            except self._rows.RowError as error:
+                self._bad(line, error)
+            else:
+                self._record(line, record, lambda _: hash(data))
+
+    def _record(self, line: int, record: object, hash_of: Callable[[Any], int]) -> None:
+        if isinstance(record, self._rows.RowError):
+            self._bad(line, record)
+            return
+        try:
+            found = self._rows.row_format(record)
+            if found != self.format and self.format != "unknown":
+                reason = self._files.mixed_formats(found, self.format)
+                raise self._rows.RowError(reason, kind="mixed formats")
+            example = self._rows.parse_row(record, self.task)
+        except self._rows.RowError as error:
+            self._bad(line, error)
+            return
+        measured = self.meter.measure(example, self.max_length)
+        if measured.unteachable:
+            self._bad(line, self._rows.RowError(measured.unteachable, kind="no loss"))
+            return
+        self.good += 1
+        self.supervised += measured.supervised or 0
+        self.tokens[measured.tokens] += 1
+        self.roles.update(turn.role for turn in example.messages)
+        self.duplicates.add([hash_of(record)])
+        self._note_length(line, measured.tokens)
+
+    def _note_length(self, line: int, tokens: int) -> None:
+        if self.max_length is not None and tokens > self.max_length:
+            self.over_long += 1
+            if len(self.over_long_lines) < self.keep:
+                self.over_long_lines.append(line)
+
+    def _bad(self, line: int, error: RowError) -> None:
+        problem = Problem(line, error.reason, error.kind)
+        self.bad_kinds[problem.kind] += 1
+        if len(self.problems) < self.keep:
+            self.problems.append(problem)
+        if self.on_problem:
+            self.on_problem(problem)
+
+    def report(self) -> CheckReport:
+        """What was found."""
+        for size, count in self.sizes.items():
+            self.tokens[tokens_of_bytes(size)] += count
+        supervised = None if isinstance(self.meter, Estimate) else self.supervised
+        repeats, repeated = self.duplicates.count()
+        bad, size_bytes = self.bad_kinds.total(), self.path.stat().st_size
+        return CheckReport(
+            file=str(self.path),
+            size_bytes=size_bytes,
+            byte_order_mark=self._starts_with_mark(),
+            task=self.task,
+            format=self.format,
+            rows=self.good + bad,
+            good=self.good,
+            bad=bad,
+            roles={role: count for role, count in sorted(self.roles.items()) if count},
+            tokens=Histogram(self.tokens).token_counts(self.meter.source, self.meter.error, supervised),
+            max_length=self.max_length,
+            over_long=self.over_long,
+            over_long_lines=tuple(self.over_long_lines),
+            duplicates=repeats,
+            duplicate_lines=tuple(self._repeated_lines(repeated)),
+            bad_kinds=dict(self.bad_kinds.most_common()),
+            problems=tuple(self.problems),
+            warnings=tuple(self._warnings(size_bytes, self.good + bad)),
+        )
+
+    def _starts_with_mark(self) -> bool:
+        with self.path.open("rb") as stream:
+            return stream.read(3) == b"\xef\xbb\xbf"
+
+    def _warnings(self, size_bytes: int, rows: int) -> Iterator[str]:
+        if size_bytes >= FOUNDRY_FILE_LIMIT_BYTES:
+            size = size_bytes / 1024**2
+            yield f"The file has {size:,.0f} MB; Azure AI Foundry takes files under 512 MB."
+        if rows < FOUNDRY_FEWEST_ROWS:
+            yield f"The file has {rows} rows; Azure AI Foundry asks for at least {FOUNDRY_FEWEST_ROWS}."
+
+    def _repeated_lines(self, repeated: set[int]) -> Iterator[tuple[int, int]]:
+        """(line, line of the first equal row) of the first repeats: a second pass, made only if needed."""
+        first_at: dict[int, int] = {}
+        found = 0
+        for line, row_hash in self._row_hashes() if repeated and self.keep else ():
+            if row_hash not in repeated:
+                continue
+            if row_hash in first_at:
+                yield line, first_at[row_hash]
+                found += 1
+                if found >= self.keep:
+                    return
+            first_at.setdefault(row_hash, line)
+
+    def _row_hashes(self) -> Iterator[tuple[int, int]]:
+        with self._files.open_data(self.path) as stream:
+            if self._files.is_csv(self.path, stream):
+                for line, record in self._files.csv_records(stream):
+                    if isinstance(record, dict):
+                        yield line, _csv_hash(record)
+                return
+            for first, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
+                if block is not None:
+                    yield from enumerate(map(hash, lines_of(block)), first)
+
+
+def _csv_hash(record: dict[str, str]) -> int:
+    return hash((record["text"], record["label"]))
