@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A row as tokens. `supervised` counts those with loss within `max_length` (0: nothing is learned).
+    """A row as tokens. `supervised` counts those with loss within `max_length` (0: nothing is learned)."""
 
     file: str
     row: int
