@@ -1,7 +1,7 @@
-"""From rows of tokens to batches: who trains on what in which step, and how rows share a tensor without seeing each other.
+"""From rows of tokens to batches: who trains on what in which step, and how rows share a tensor.
 
-Everything here is a pure function of the rows, the config, the step and the process, so that a run can be taken up at
-any step, and so that one process and several train on the same rows in the same step.
+Everything here is a pure function of the rows, the config, the step and the process, so that a run can be
+taken up at any step, and so that one process and several train on the same rows in the same step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ ROUND_TO = 8
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """The tokens of one row and their labels (the token itself, or IGNORED); both int32 tensors of shape (length,)."""
+    """The tokens of one row and their labels (the token itself, or IGNORED), int32 tensors of shape
+    (length,).
+    """
 
     ids: torch.Tensor
     labels: torch.Tensor
@@ -35,8 +37,10 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids` and `position_ids` (rows, width); `predicts` (rows, width) is true where a token's successor carries
-    loss; `targets` (number of true ones,) are these successors."""
+    """Rows laid out in a tensor: `input_ids` and `position_ids` (lines, width).
+
+    `predicts` (lines, width) is true where a token's successor carries loss; `targets` are these successors.
+    """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
@@ -49,7 +53,7 @@ class Batch:
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Spread items over bins of `capacity`, the longest first, each into the fullest bin that has room for it.
+    """Spread items over bins of `capacity`, the longest first, each into the fullest that has room.
 
     Returns the item numbers of each bin. No length may be above capacity.
     """
@@ -77,8 +81,8 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     """Put rows side by side into a tensor just wide enough for the longest one.
 
-    Positions start again at 0 with each row; from that transformers isolates the rows from each other (a jump in
-    `position_ids` without an attention mask begins a new document). Padding is a document of its own.
+    Positions start again at 0 with each row; from that transformers isolates the rows from each other (a jump
+    in `position_ids` without an attention mask begins a new document). Padding is a document of its own.
     """
     width = -(-max(len(row.ids) for row in rows) // ROUND_TO) * ROUND_TO
     bins = pack([len(row.ids) for row in rows], width)
@@ -102,24 +106,33 @@ def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
 class Plan:
     """Which rows are trained on in each step, the same for every process.
 
-    A step takes `batch_size * gradient_accumulation * processes` units: rows, or with packing groups of rows that fit
-    into `max_length` tokens. Units are shuffled anew for each epoch.
+    A step takes `batch_size * gradient_accumulation * processes` units: rows, or with packing groups of rows
+    that fit into `max_length` tokens. Units are shuffled anew for each epoch.
     """
 
     def __init__(self, rows: Sequence[TokenRow], training: TrainingConfig, processes: int) -> None:
-        lengths = [len(row.ids) for row in rows]
-        order = list(range(len(rows)))
-        random.Random(f"{training.seed} pack").shuffle(order)
-        bins = pack([lengths[row] for row in order], training.max_length) if training.packing else [[i] for i in order]
-        self.units = [[order[place] for place in members] for members in bins]
-        self.shares = training.gradient_accumulation * processes
-        self.processes = processes
+        self.lengths = [len(row.ids) for row in rows]
+        self.supervised = [row.supervised for row in rows]
         self.seed = training.seed
+        self.units = (
+            self._group(training.max_length) if training.packing else [[row] for row in range(len(rows))]
+        )
+        self.processes = processes
+        self.shares = training.gradient_accumulation * processes
         self.units_a_step = training.batch_size * self.shares
         self.steps_an_epoch = math.ceil(len(self.units) / self.units_a_step)
         wanted = math.ceil(training.epochs * self.steps_an_epoch)
         self.steps = min(wanted, training.max_steps or wanted)
         self._shuffled: tuple[int, list[list[int]]] = (-1, [])
+
+    def _group(self, max_length: int) -> list[list[int]]:
+        """Rows in groups of at most `max_length` tokens; which rows of equal length meet is up to the
+        seed.
+        """
+        order = list(range(len(self.lengths)))
+        random.Random(f"{self.seed} pack").shuffle(order)
+        bins = pack([self.lengths[row] for row in order], max_length)
+        return [[order[place] for place in members] for members in bins]
 
     def rows_of_step(self, step: int) -> list[list[int]]:
         """The units (lists of row numbers) of a step; steps count from 0."""
@@ -130,8 +143,18 @@ class Plan:
             self._shuffled = (epoch, units)
         return self._shuffled[1][place * self.units_a_step : (place + 1) * self.units_a_step]
 
+    def tokens_of_step(self, step: int) -> int:
+        """Tokens in a step, over all processes; padding does not count."""
+        return sum(self.lengths[row] for unit in self.rows_of_step(step) for row in unit)
+
+    def targets_of_step(self, step: int) -> int:
+        """Tokens that carry loss in a step, over all processes."""
+        return sum(self.supervised[row] for unit in self.rows_of_step(step) for row in unit)
+
     def shares_of_step(self, step: int, rank: int) -> Iterator[list[int]]:
-        """The row numbers of each micro-batch of a process; in the last step of an epoch some may be empty."""
+        """The row numbers of each micro-batch of a process; in the last step of an epoch some may be
+        empty.
+        """
         units = self.rows_of_step(step)
         for share in range(rank, self.shares, self.processes):
             yield [row for unit in units[share :: self.shares] for row in unit]

@@ -1,8 +1,8 @@
 """Checkpoints: whole or not there at all, hashed, pruned; a damaged one is passed over for the one before.
 
-A checkpoint is a folder with the trained weights and the optimizer's moments as safetensors, the state of the run as
-JSON, and a manifest of hashes. The order of the data, the learning rate and every random number follow from the step
-and the seed, so nothing else is needed to go on exactly as if nothing had happened.
+A checkpoint is a folder with the trained weights and the optimizer's moments as safetensors, the state of the
+run as JSON, and a manifest of hashes. The order of the data, the learning rate and every random number follow
+from the step and the seed, so nothing else is needed to go on exactly as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from tuning.data import sha256_of
 from tuning.errors import FailedError
 from tuning.events import say, write_json
 
-WEIGHTS, MOMENTS, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+WEIGHTS, MOMENTS, STATE, MANIFEST = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+)
 
 
 @dataclass
@@ -44,7 +49,9 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-        """Write a checkpoint and drop the oldest. Raises OSError or SafetensorError; then nothing is left behind."""
+        """Write a checkpoint and drop the oldest. Raises OSError or SafetensorError; then nothing is left
+        behind.
+        """
         target = self.folder / f"step-{progress.step:06d}"
         temporary = self.folder / f".writing-{target.name}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -53,7 +60,9 @@ class Checkpoints:
             save_file(_trained(model), temporary / WEIGHTS)
             save_file(_moments(model, optimizer), temporary / MOMENTS)
             write_json(temporary / STATE, asdict(progress))
-            write_json(temporary / MANIFEST, {path.name: sha256_of(path) for path in sorted(temporary.iterdir())})
+            write_json(
+                temporary / MANIFEST, {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
+            )
             sync_folder(temporary)
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
@@ -126,6 +135,8 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     state: dict[nn.Parameter, dict[str, Any]] = {}
     for key, value in moments.items():
         name, moment = key.rsplit("|", 1)
-        place = torch.device("cpu") if moment == "step" and value.device.type == "cpu" else trained[name].device
+        place = (
+            torch.device("cpu") if moment == "step" and value.device.type == "cpu" else trained[name].device
+        )
         state.setdefault(trained[name], {})[moment] = value.to(place)
     optimizer.state.update(state)

@@ -1,4 +1,6 @@
-"""The config file of the scripts: dataclasses, read strictly; every wrong key or value is one clear sentence."""
+"""The config file of the scripts: dataclasses, read strictly; every wrong key or value is one clear
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast to train. `batch_size` counts sequences a step a process (packed ones when packing)."""
+    """How long and how fast to train. `batch_size` counts sequences a step a process (packed ones when
+    packing).
+    """
 
     epochs: float = 3
     max_steps: int | None = None
@@ -52,14 +56,18 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Share of the training rows to hold out, chosen by the seed. Not used when a validation file is given."""
+    """Share of the training rows to hold out, chosen by the seed. Not used when a validation file is
+    given.
+    """
 
     split: float = 0.1
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the model is measured before and after: at most `max_rows` held-out rows, answers of `max_new_tokens`."""
+    """How the model is measured before and after: at most `max_rows` held-out rows, answers of
+    `max_new_tokens`.
+    """
 
     max_rows: int = 200
     max_new_tokens: int = 64
@@ -102,7 +110,9 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(value: object) -> Config:
-    """Turn plain JSON data into a Config. Raises InputError naming the key, what was found and what is accepted."""
+    """Turn plain JSON data into a Config. Raises InputError naming the key, what was found and what is
+    accepted.
+    """
     return _parse_section(Config, value, "")
 
 
@@ -116,7 +126,9 @@ def _parse_section(section: type[T], value: object, where: str) -> T:
     for spec in dataclasses.fields(section):  # type: ignore[arg-type]
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and spec.name not in value:
-            raise InputError(f"{_join(where, spec.name)} is missing; accepted: {_describe(hints[spec.name])}.")
+            raise InputError(
+                f"{_join(where, spec.name)} is missing; accepted: {_describe(hints[spec.name])}."
+            )
     return section(**{key: _parse_value(hints[key], item, _join(where, key)) for key, item in value.items()})
 
 
@@ -136,7 +148,9 @@ def _fits(hint: Any, value: object) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(option, value) for option in get_args(hint))
     if get_origin(hint) is list:
-        return isinstance(value, list) and bool(value) and all(_fits(get_args(hint)[0], item) for item in value)
+        return (
+            isinstance(value, list) and bool(value) and all(_fits(get_args(hint)[0], item) for item in value)
+        )
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)

@@ -1,4 +1,6 @@
-"""From data files to token rows: read, split, encode; every row that cannot be used is an error with its line."""
+"""From data files to token rows: read, split, encode; every row that cannot be used is an error with its
+line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from tuning.rows import Row, read_rows
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows as tokens, held-out rows as they are, all labels (classification), and how many rows were cut."""
+    """Training rows as tokens, held-out rows as they are, all labels (classification), and how many rows
+    were cut.
+    """
 
     train: list[TokenRow]
     validation: list[Row]
@@ -33,6 +37,10 @@ class Data:
         places = sorted(random.Random(f"{seed} sample").sample(range(len(self.validation)), most))
         return [self.validation[place] for place in places]
 
+    def count_rows(self, held_out: int) -> dict[str, int]:
+        """Rows by what became of them, for the result."""
+        return {"train": len(self.train), "validation": held_out, "truncated": self.truncated}
+
 
 def load_data(train: Path, validation: Path | None, config: Config, tokenizer: Any) -> Data:
     """Read both files, or hold out a share of the training rows. Raises InputError."""
@@ -41,9 +49,13 @@ def load_data(train: Path, validation: Path | None, config: Config, tokenizer: A
     if validation is None and config.validation.split:
         rows, held_out = hold_out(rows, config.validation.split, config.training.seed)
     if not rows:
-        raise InputError(f"No rows are left to train on in {train}; give more rows or a smaller validation.split.")
+        raise InputError(
+            f"No rows are left to train on in {train}; give more rows or a smaller validation.split."
+        )
     encoded = [encode_row(row, train, tokenizer, config.training.max_length) for row in rows]
-    return Data([row for row, _ in encoded], held_out, labels_of(rows + held_out), sum(cut for _, cut in encoded))
+    return Data(
+        [row for row, _ in encoded], held_out, labels_of(rows + held_out), sum(cut for _, cut in encoded)
+    )
 
 
 def load_rows(path: Path, task: str) -> list[Row]:
@@ -55,14 +67,18 @@ def load_rows(path: Path, task: str) -> list[Row]:
 
 
 def hold_out(rows: list[Row], split: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(rest, held out): a share of the rows drawn by the seed, at least one, both in the order of the file."""
+    """(rest, held out): a share of the rows drawn by the seed, at least one, both in the order of the
+    file.
+    """
     chosen = set(random.Random(f"{seed} split").sample(range(len(rows)), max(1, round(split * len(rows)))))
     rest = [row for place, row in enumerate(rows) if place not in chosen]
     return rest, [rows[place] for place in sorted(chosen)]
 
 
 def encode_row(row: Row, path: Path, tokenizer: Any, max_length: int) -> tuple[TokenRow, bool]:
-    """(tokens, whether the row was cut). Raises InputError, naming the line, if no token of the row carries loss."""
+    """(tokens, whether the row was cut). Raises InputError, naming the line, if no token of the row
+    carries loss.
+    """
     try:
         encoded = encode(row.example, tokenizer, max_length)
     except InputError as error:

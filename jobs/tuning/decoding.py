@@ -40,8 +40,12 @@ class _Prompts:
     @classmethod
     def padded(cls, prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> _Prompts:
         width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-        seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+        ids = torch.tensor(
+            [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device
+        )
+        seen = torch.tensor(
+            [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device
+        )
         return cls(ids, seen)
 
     def next_logits(self, model: Any) -> torch.Tensor:
@@ -89,7 +93,8 @@ def decode(
 
 @torch.no_grad()
 def choose_labels(model: Any, prompts: Sequence[Sequence[int]], *, labels: Trie, pad_id: int) -> list[int]:
-    """The number of the label that greedy decoding reaches from each prompt when nothing but labels may be said.
+    """The number of the label that greedy decoding reaches from each prompt when nothing but labels may be
+    said.
 
     A prompt is read no further than its label is decided; what is left of the label then follows by itself.
     """

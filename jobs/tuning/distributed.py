@@ -30,7 +30,9 @@ class Processes:
 
     def sum(self, *values: float | torch.Tensor) -> list[float]:
         """Each value summed over all processes; every process must call it."""
-        total = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=self.device) for value in values])
+        total = torch.stack(
+            [torch.as_tensor(value, dtype=torch.float64, device=self.device) for value in values]
+        )
         if self.count > 1:
             dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
@@ -60,10 +62,12 @@ class Processes:
 
 
 def join(config: DistributedConfig) -> Processes:
-    """Join the processes that torchrun started, or be the only one. Raises InputError if config and start disagree."""
+    """Join the processes that torchrun started, or be the only one. Raises InputError if config and start
+    disagree.
+    """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if config.strategy == "none" and max(count, config.processes) > 1:
-        raise InputError("distributed.strategy is none but several processes were asked for; accepted: ddp.")
+        raise InputError("distributed.strategy is none, but several processes are to run; accepted: ddp.")
     if config.processes != count:
         raise InputError(
             f"distributed.processes is {config.processes} but {count} runs; start it with "

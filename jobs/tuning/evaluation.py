@@ -25,7 +25,9 @@ TOKENS_A_BATCH = 8192
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out row: its tokens with labels, the tokens to answer to, the right answer's tokens, and both as text."""
+    """A held-out row: its tokens with labels, the tokens to answer to, the right answer's tokens, and both
+    as text.
+    """
 
     row: TokenRow
     prompt: list[int]
@@ -143,7 +145,9 @@ class Scorer:
     def chosen_labels(self, rows: Sequence[HeldOut]) -> list[str]:
         """The label that greedy decoding reaches for each row when it may say nothing but labels."""
         examples = (classification_example("?", label) for label in self.labels)
-        sequences = [[t for t in encode(example, self.tokenizer, None).labels if t >= 0] for example in examples]
+        sequences = [
+            [t for t in encode(example, self.tokenizer, None).labels if t >= 0] for example in examples
+        ]
         trie = make_trie(sequences)
 
         def choose(prompts: list[list[int]]) -> list[list[int]]:
@@ -155,7 +159,9 @@ class Scorer:
     def _for_each_prompt(
         self, rows: Sequence[HeldOut], answer: Callable[[list[list[int]]], list[list[int]]]
     ) -> list[list[int]]:
-        """Answer the prompts in batches of similar length, each process its share; the results in the rows' order."""
+        """Answer the prompts in batches of similar length, each process its share; the results in the
+        rows' order.
+        """
         limit = self._prompt_limit()
         prompts = [held.prompt[-limit:] for held in rows[self.processes.rank :: self.processes.count]]
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
@@ -165,7 +171,9 @@ class Scorer:
             size = max(1, TOKENS_A_BATCH // width)
             order, members = order[:-size], order[-size:]
             with self._evaluating():
-                for place, result in zip(members, answer([prompts[member] for member in members]), strict=True):
+                for place, result in zip(
+                    members, answer([prompts[member] for member in members]), strict=True
+                ):
                     results[place] = result
         return self.processes.gather_rows(results)
 

@@ -1,4 +1,6 @@
-"""The files that tell others how a run goes: events.jsonl line by line, and JSON files that appear whole or not at all."""
+"""The files that tell others how a run goes: events.jsonl line by line, and JSON files that appear whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from typing import Any
 
 
 class EventLog:
-    """Appends one JSON object a line to a file and flushes it at once; on other processes than the first it is silent."""
+    """Appends one JSON object a line to a file and flushes it at once; on other processes than the first
+    it is silent.
+    """
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self._file = path.open("a", encoding="utf-8") if enabled else None
@@ -21,7 +25,9 @@ class EventLog:
     def __enter__(self) -> EventLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.close()
 

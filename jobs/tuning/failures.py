@@ -13,12 +13,15 @@ DISK_FULL_SIGNS = ("no space left", "os error 28", "disk quota")
 
 
 def explain(error: BaseException, output: Path) -> str | None:
-    """A sentence and the next thing to try, or None for an error that is neither a full disk nor too little memory."""
+    """A sentence and the next thing to try, or None for an error that is neither a full disk nor too
+    little memory.
+    """
     text = str(error).lower()
     if isinstance(error, OSError | SafetensorError | RuntimeError) and (
-        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in DISK_FULL_SIGNS)
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or any(sign in text for sign in DISK_FULL_SIGNS)
     ):
-        return f"The disk that holds {output} is full; make room and run the same command again, it goes on from its checkpoint."
+        return f"The disk that holds {output} is full; make room and run the same command again: it goes on."
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY_SIGNS)
     ):

@@ -15,7 +15,8 @@ class SupervisedLoss(nn.Module):
     """A causal language model as a module that returns the summed loss of a batch.
 
     The hidden states of tokens that predict nothing never reach the output head: with a vocabulary of tens of
-    thousands and a short answer to a long prompt, that is most of the arithmetic and memory of a small model's step.
+    thousands and a short answer to a long prompt, that is most of the arithmetic and memory of a small
+    model's step.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ from tuning.errors import InputError
 
 @dataclass(frozen=True)
 class Method:
-    """`prepare(model, config)` returns the model to train; `is_adapter`: only an adapter is trained and saved."""
+    """`prepare(model, config)` returns the model to train; `is_adapter`: only an adapter is trained and
+    saved.
+    """
 
     is_adapter: bool
     prepare: Callable[[nn.Module, MethodConfig], nn.Module]
@@ -33,7 +36,9 @@ def _prepare_lora(model: nn.Module, config: MethodConfig) -> nn.Module:
         target_modules=resolve_targets(model, config.target_modules),
         task_type="CAUSAL_LM",
     )
-    adapted: nn.Module = get_peft_model(model, adapter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+        adapted: nn.Module = get_peft_model(model, adapter)
     return adapted
 
 

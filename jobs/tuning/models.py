@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from tuning.errors import InputError
@@ -41,6 +35,15 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
+def hidden_size(name: str) -> int:
+    """The width of a model's layers, from its config alone. Raises InputError."""
+    _check_folder(name)
+    try:
+        return int(AutoConfig.from_pretrained(name).get_text_config().hidden_size)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"Cannot read the config of the model {name}: {_first_line(error)}") from error
+
+
 def load_model(name: str, dtype: torch.dtype) -> Any:
     """The causal language model of a folder or Hugging Face id, from safetensors. Raises InputError."""
     _check_folder(name)
@@ -52,7 +55,9 @@ def load_model(name: str, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the model {name}: {_first_line(error)}") from error
     if found["missing_keys"]:  # transformers would go on with random numbers in their place
-        raise InputError(f"The model {name} is incomplete: it lacks {sorted(found['missing_keys'])[0]}; copy it again.")
+        raise InputError(
+            f"The model {name} is incomplete: it lacks {sorted(found['missing_keys'])[0]}; copy it again."
+        )
     return model
 
 
@@ -67,7 +72,9 @@ def load_adapter(base: Any, folder: Path) -> Any:
 
 
 def base_of_adapter(folder: str) -> str | None:
-    """The base model that an adapter folder names, or None if the folder holds no adapter. Raises InputError."""
+    """The base model that an adapter folder names, or None if the folder holds no adapter. Raises
+    InputError.
+    """
     path = Path(folder) / ADAPTER_CONFIG
     if not path.is_file():
         return None
@@ -87,13 +94,19 @@ def _check_folder(name: str) -> None:
 
 
 def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
-    """Raise InputError if the tokenizer has tokens that the model lacks, or rows may be longer than it can see."""
+    """Raise InputError if the tokenizer has tokens that the model lacks, or rows may be longer than it can
+    see.
+    """
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        raise InputError(f"The tokenizer has {len(tokenizer)} tokens but the model only {rows}: they do not belong together.")
+        raise InputError(
+            f"The tokenizer has {len(tokenizer)} tokens but the model only {rows}: they do not belong together."
+        )
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and max_length > positions:
-        raise InputError(f"training.max_length is {max_length}; accepted: up to {positions}, which is what the model sees.")
+        raise InputError(
+            f"training.max_length is {max_length}; the model sees {positions} tokens; accepted: up to that."
+        )
 
 
 def save_model(folder: Path, model: Any, tokenizer: Any, labels: tuple[str, ...], is_adapter: bool) -> None:
@@ -105,18 +118,15 @@ def save_model(folder: Path, model: Any, tokenizer: Any, labels: tuple[str, ...]
         config.inference_mode = True
         config.save_pretrained(str(folder))
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-        save_file({name: value.contiguous() for name, value in weights.items()}, folder / "adapter_model.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in weights.items()},
+            folder / "adapter_model.safetensors",
+        )
     else:
         model.to(model.config.dtype).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     if labels:
         write_json(folder / LABELS, list(labels))
-
-
-def without_wrapper(model: nn.Module) -> nn.Module:
-    """The model inside a DistributedDataParallel wrapper, or the model itself."""
-    inner = getattr(model, "module", model)
-    return inner if isinstance(inner, nn.Module) else model
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,11 +17,15 @@ def make_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Ad
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=training.learning_rate, fused=True
+    )
 
 
 def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
-    """The learning rate of a step (counted from 0) of `steps`: a linear warm-up, then the schedule's fall to 0."""
+    """The learning rate of a step (counted from 0) of `steps`: a linear warm-up, then the schedule's fall
+    to 0.
+    """
     warmup = math.ceil(training.warmup_ratio * steps)
     if step < warmup:
         return training.learning_rate * (step + 1) / (warmup + 1)

@@ -18,17 +18,32 @@ from tuning.events import write_json, write_json_lines
 
 RESULT, CONFIG, BEFORE, SAMPLES, MODEL = "result.json", "config.json", "before.json", "samples.jsonl", "model"
 # Keys that may change when a run is taken up again: they decide what is told and kept, not what is learned.
-FREE_KEYS = {"log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "precision"}
+FREE_KEYS = {
+    "log_every_steps",
+    "evaluate_every_steps",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "precision",
+}
 
 
 def describe(config: Config, train: Path, validation: Path | None, precision: str) -> dict[str, Any]:
-    """What config.json in the output folder holds: the config, the number format in use, the hashes of the data."""
-    hashes = {"train": sha256_of(train)} | ({"validation": sha256_of(validation)} if validation else {})
+    """What config.json in the output folder holds: the config, the number format in use, the hashes of the
+    data.
+    """
+    hashes = data_hashes(train, validation)
     return {**asdict(config), "chosen": {"precision": precision}, "hashes": hashes}
 
 
+def data_hashes(train: Path, validation: Path | None) -> dict[str, str]:
+    """The SHA-256 of the data files."""
+    return {"train": sha256_of(train)} | ({"validation": sha256_of(validation)} if validation else {})
+
+
 def earlier_run(output: Path) -> dict[str, Any] | None:
-    """The description that an earlier run left in the output folder, or None. Raises InputError if it cannot be read."""
+    """The description that an earlier run left in the output folder, or None. Raises InputError if it
+    cannot be read.
+    """
     try:
         description: dict[str, Any] = json.loads((output / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -41,12 +56,15 @@ def earlier_run(output: Path) -> dict[str, Any] | None:
 def check_same_run(earlier: dict[str, Any], now: dict[str, Any], output: Path) -> None:
     """Raise InputError, naming what differs, unless both descriptions lead to the same losses."""
     parts = ("task", "method", "training", "validation", "distributed", "hashes")
-    before, after = _flat({part: earlier.get(part) for part in parts}), _flat({part: now[part] for part in parts})
+    before, after = (
+        _flat({part: earlier.get(part) for part in parts}),
+        _flat({part: now[part] for part in parts}),
+    )
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     changed = [key for key in changed if key.rpartition(".")[2] not in FREE_KEYS]
     if changed:
         raise InputError(
-            f"{output} holds another run ({', '.join(changed[:5])} differ); give another --output, or delete that folder."
+            f"{output} holds another run ({', '.join(changed[:5])} differ); give another --output."
         )
 
 

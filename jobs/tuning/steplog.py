@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tuning.batches import Plan
 from tuning.checkpoints import Progress
 from tuning.device import memory_used_bytes
 from tuning.distributed import Processes
@@ -14,11 +15,10 @@ SHORTEST_GAP_S = 0.2
 
 
 class StepLog:
-    """Writes step events: the first, the last, every `every` steps, or if that is None as often as every 0.2 s."""
+    """Writes step events: the first, the last, and every `every` steps, or if that is None every 0.2 s."""
 
-    def __init__(self, events: EventLog, processes: Processes, *, steps: int, steps_an_epoch: int, every: int | None):
-        self.events, self.processes = events, processes
-        self.steps, self.steps_an_epoch, self.every = steps, steps_an_epoch, every
+    def __init__(self, events: EventLog, processes: Processes, plan: Plan, *, every: int | None) -> None:
+        self.events, self.processes, self.plan, self.every = events, processes, plan, every
         self._written_at = 0.0
         self._seconds = self._tokens = 0.0  # since the last event
         self._steps_timed = 0
@@ -35,18 +35,18 @@ class StepLog:
         self.events.write(
             "step",
             step=progress.step,
-            epoch=round(progress.step / self.steps_an_epoch, 4),
+            epoch=round(progress.step / self.plan.steps_an_epoch, 4),
             **facts,
             tokens_per_s=round(self._tokens / max(self._seconds, 1e-9), 1),
             tokens_seen=progress.tokens_seen,
             memory_bytes=memory_used_bytes(self.processes.device),
-            eta_s=round((self.steps - progress.step) * self._seconds_timed / self._steps_timed, 1),
+            eta_s=round((self.plan.steps - progress.step) * self._seconds_timed / self._steps_timed, 1),
         )
         self._written_at = time.monotonic()
         self._seconds = self._tokens = 0.0
 
     def _is_due(self, step: int) -> bool:
-        if step == self.steps or self._steps_timed == 1:
+        if step == self.plan.steps or self._steps_timed == 1:
             return True
         if self.every is not None:
             return step % self.every == 0

@@ -1,4 +1,6 @@
-"""Stop requests: SIGTERM and Ctrl-C are noted, the step in hand is finished, and then the run ends in good order."""
+"""Stop requests: SIGTERM and Ctrl-C are noted, the step in hand is finished, and then the run ends in good
+order.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_quietly_while_starting() -> None:
-    """Until a `StopRequest` takes over (the libraries load for seconds), a stop signal ends the process at once."""
+    """Until a `StopRequest` takes over (the libraries load for seconds), a stop signal ends the process at
+    once.
+    """
     for number in SIGNALS:
         signal.signal(number, lambda received, _frame: os._exit(128 + received))
 

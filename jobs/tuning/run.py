@@ -1,0 +1,148 @@
+"""A training run: all that its loop works with, made from the config and the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from tuning import outcome
+from tuning.batches import Plan
+from tuning.checkpoints import Checkpoints, Progress
+from tuning.config import Config
+from tuning.data import Data, load_data
+from tuning.device import choose_precision, needs_checkpointing
+from tuning.distributed import Processes
+from tuning.evaluation import Scorer, hold
+from tuning.events import EventLog, write_json
+from tuning.loss import SupervisedLoss
+from tuning.methods import METHODS, count_parameters
+from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
+from tuning.optimization import make_optimizer
+from tuning.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run reads and writes; `model` is a folder or a Hugging Face id."""
+
+    train: Path
+    validation: Path | None
+    model: str
+    output: Path
+
+
+@dataclass
+class Run:
+    """All that training works with. `loss` holds the model; `progress` says how far it has come."""
+
+    config: Config
+    files: Files
+    processes: Processes
+    precision: str
+    checkpointing: bool
+    tokenizer: Any
+    data: Data
+    loss: SupervisedLoss
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+    stop: StopRequest
+    events: EventLog
+    progress: Progress
+    checkpoints: Checkpoints
+
+    def __post_init__(self) -> None:
+        self.model: Any = self.loss.model
+        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.parallel_loss: Any = self.loss
+        if self.processes.count > 1:
+            self.parallel_loss = DistributedDataParallel(self.loss, broadcast_buffers=False)
+        held_out = self.data.validation_sample(self.config.evaluation.max_rows, self.config.training.seed)
+        source = self.files.validation or self.files.train
+        self.held_out = hold(held_out, source, self.tokenizer, self.config.training.max_length)
+        self.scorer = Scorer(
+            loss=self.loss,
+            tokenizer=self.tokenizer,
+            processes=self.processes,
+            max_new_tokens=self.config.evaluation.max_new_tokens,
+            labels=self.data.labels,
+            autocast=self.autocast,
+            check=lambda: self.stop.raise_if_asked(self.progress.step),
+        )
+
+    def autocast(self) -> torch.autocast:
+        """The number format of forward passes."""
+        return torch.autocast(self.processes.device.type, DTYPES["bf16"], enabled=self.precision == "bf16")
+
+    def describe(self) -> dict[str, Any]:
+        """What the `started` event says."""
+        parameters, trainable = count_parameters(self.model)
+        return {
+            "steps_total": self.plan.steps,
+            "epochs": self.config.training.epochs,
+            "device": str(self.processes.device),
+            "processes": self.processes.count,
+            "precision": self.precision,
+            "gradient_checkpointing": self.checkpointing,
+            "parameters": parameters,
+            "trainable_parameters": trainable,
+            "resumed_from_step": self.progress.step,
+            "train_rows": len(self.data.train),
+            "validation_rows": len(self.held_out),
+            "truncated_rows": self.data.truncated,
+        }
+
+
+def prepare(config: Config, files: Files, processes: Processes, stop: StopRequest, events: EventLog) -> Run:
+    """Load data and model, and set up the method and its optimizer. Raises InputError."""
+    training = config.training
+    tokenizer = load_tokenizer(files.model)
+    data = load_data(files.train, files.validation, config, tokenizer)
+    precision = _claim_output(config, files, processes)
+    method = METHODS[config.method.name]
+    model: Any = load_model(files.model, DTYPES[precision if method.is_adapter else "fp32"])
+    check_fit(model, tokenizer, training.max_length)
+    torch.manual_seed(training.seed)
+    model = method.prepare(model, config.method).to(processes.device)
+    checkpointing = needs_checkpointing(model, training, processes.device)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Run(
+        config=config,
+        files=files,
+        processes=processes,
+        precision=precision,
+        checkpointing=checkpointing,
+        tokenizer=tokenizer,
+        data=data,
+        loss=SupervisedLoss(model.train()),
+        optimizer=make_optimizer(model, training),
+        plan=Plan(data.train, training, processes.count),
+        stop=stop,
+        events=events,
+        progress=Progress(),
+        checkpoints=Checkpoints(files.output / "checkpoints", training.keep_checkpoints),
+    )
+
+
+def _claim_output(config: Config, files: Files, processes: Processes) -> str:
+    """Make sure that the output folder is this run's; returns its precision: an earlier start's, or a
+    choice.
+    """
+    earlier = outcome.earlier_run(files.output)
+    if earlier:
+        precision = str(earlier["chosen"]["precision"])
+    else:
+        width = hidden_size(files.model)
+        precision = choose_precision(config.training.precision, processes.device, width)
+    (bf16,) = processes.sum(precision == "bf16" and processes.is_first)  # the first process decides for all
+    now = outcome.describe(config, files.train, files.validation, "bf16" if bf16 else "fp32")
+    if earlier:
+        outcome.check_same_run(earlier, now, files.output)
+    processes.wait()
+    if processes.is_first:
+        write_json(files.output / outcome.CONFIG, now)
+    return str(now["chosen"]["precision"])
