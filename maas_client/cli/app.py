@@ -67,7 +67,7 @@ def run(words: list[str]) -> int:
 
     foresee_format(words)
     try:
-        code = app(words, standalone_mode=False)
+        code = app(words, prog_name="maas", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except MaasError as error:
@@ -79,6 +79,9 @@ def run(words: list[str]) -> int:
         return _usage_error(error)
     except KeyboardInterrupt:
         return 130
+    except SystemExit as left:
+        # Completion ends so; and Typer does when the reader of stdout went away.
+        return 141 if isinstance(left.__context__, OSError) else int(left.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,7 @@ _format: ContextVar[OutputFormat] = ContextVar("format", default=OutputFormat.TA
 def foresee_format(words: Sequence[str]) -> None:
     """Take the format from the words of the command line before parsing: a parser's error needs it."""
     chosen = OutputFormat.TABLE
-    for word, after in zip(words, (*words[1:], ""), strict=True):
+    for word, after in pairwise([*words, ""]):
         value = after if word in {"-o", "--output"} else word.removeprefix("--output=").removeprefix("-o")
         if word.startswith(("-o", "--output")) and value in set(OutputFormat):
             chosen = OutputFormat(value)
@@ -80,7 +81,7 @@ def emit(payload: Any, human: RenderableType | None = None) -> None:
         console = stdout_console()
         with console.capture() as captured:
             console.print(human)
-        print(captured.get(), end="")
+        print("\n".join(line.rstrip(" ") for line in captured.get().split("\n")), end="")
     sys.stdout.flush()
 
 
@@ -97,7 +98,7 @@ def stderr_console() -> Console:
     """A console for talk."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty())
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -105,7 +106,7 @@ def say(text: str, *, style: str | None = None) -> None:
     if not sys.stderr.isatty():
         print(text, file=sys.stderr, flush=True)
         return
-    stderr_console().print(text, style=style, markup=False)
+    stderr_console().print(text, style=style)
 
 
 def ask(question: str, *, yes: bool) -> None:
