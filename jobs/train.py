@@ -134,15 +134,13 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
     micro-batches. Raises FailedError if loss or gradients are not finite; the weights are then still good.
     """
     rows, processes, plan = run.data.train, run.processes, run.plan
-    torch.manual_seed(
-        hash((run.config.training.seed, step, processes.rank))
-    )  # dropout, the same after a resume
+    torch.manual_seed(hash((run.config.training.seed, step, processes.rank)))  # dropout, as before
     targets = plan.targets_of_step(step)
     shares = list(plan.shares_of_step(step, processes.rank))
     loss_sum = torch.zeros((), device=processes.device)
     for number, share in enumerate(shares, 1):
         batch = lay_out([rows[row] for row in share] or [without_loss(rows[0])], run.tokenizer.pad_token_id)
-        waits = processes.count > 1 and number < len(shares)  # gradients are exchanged once, at the end
+        waits = processes.count > 1 and number < len(shares)  # exchange gradients once
         with run.parallel_loss.no_sync() if waits else nullcontext():
             with run.autocast():
                 loss = run.parallel_loss(batch.to(processes.device))

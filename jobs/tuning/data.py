@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def encode_row(row: Row, path: Path, tokenizer: Any, max_length: int) -> tuple[T
     return TokenRow(ids, torch.tensor(encoded.labels, dtype=torch.int32)), encoded.truncated
 
 
-def labels_of(rows: list[Row]) -> tuple[str, ...]:
+def labels_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """The labels that occur, sorted."""
     return tuple(sorted({row.example.label for row in rows if row.example.label is not None}))
 

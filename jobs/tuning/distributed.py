@@ -67,7 +67,7 @@ def join(config: DistributedConfig) -> Processes:
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if config.strategy == "none" and max(count, config.processes) > 1:
-        raise InputError("distributed.strategy is none, but several processes are to run; accepted: ddp.")
+        raise InputError("distributed.strategy is none, but several processes run; accepted: ddp.")
     if config.processes != count:
         raise InputError(
             f"distributed.processes is {config.processes} but {count} runs; start it with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def load_adapter(base: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(base, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+            return PeftModel.from_pretrained(base, str(folder))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the adapter {folder}: {_first_line(error)}") from error
 
@@ -105,7 +108,7 @@ def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and max_length > positions:
         raise InputError(
-            f"training.max_length is {max_length}; the model sees {positions} tokens; accepted: up to that."
+            f"training.max_length is {max_length}; accepted: up to {positions}, all that the model sees."
         )
 
 

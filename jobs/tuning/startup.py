@@ -6,9 +6,9 @@ import os
 
 from tuning.stopping import exit_quietly_while_starting
 
-# OpenMP threads that wait for each other spin. On a machine that does something else too, the other thread may
-# be off the processor for milliseconds, and every small operation then takes as long: beside one busy process a
-# step took 8 times longer. Spinning briefly and then sleeping costs a few percent on an idle machine.
+# OpenMP threads that wait for each other spin. On a machine that does something else too, the other thread
+# may be off the processor for milliseconds, and every small operation then takes as long: beside one busy
+# process a step took 8 times longer. Spinning briefly, then sleeping, costs a few percent on an idle machine.
 BRIEF_SPIN = "2000"
 
 ENVIRONMENT = {
