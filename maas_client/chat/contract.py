@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -45,6 +45,8 @@ class Chat(Protocol):
         """Wait for the whole answer."""
         ...
 
-    def stream(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Iterator[str]:
-        """Yield the answer's text as it is written. Closing the iterator stops the endpoint's work on it."""
+    def stream(
+        self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
+    ) -> Generator[str, None, None]:
+        """Yield the answer's text as it is written. Closing the generator stops the endpoint's work on it."""
         ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Unpack
 
 from maas_client.chat.contract import Answer, Chat, ChatSettings, Message
@@ -28,13 +29,14 @@ class Conversation:
         self._remember(question, answer.text)
         return answer
 
-    def stream(self, text: str, **settings: Unpack[ChatSettings]) -> Iterator[str]:
+    def stream(self, text: str, **settings: Unpack[ChatSettings]) -> Generator[str, None, None]:
         """Ask and yield the answer as it is written; both are remembered once it is complete."""
         question = {"role": "user", "content": text}
         said: list[str] = []
-        for part in self._chat.stream([*self._messages, question], **settings):
-            said.append(part)
-            yield part
+        with closing(self._chat.stream([*self._messages, question], **settings)) as parts:
+            for part in parts:
+                said.append(part)
+                yield part
         self._remember(question, "".join(said))
 
     def reset(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
@@ -42,10 +42,13 @@ class InferenceChat:
         choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
         if not choices or usage is None:
             raise failures.not_a_chat(self._url)
-        reason, text = str(choices[0].finish_reason or "stop"), choices[0].message.content or ""
-        return Answer(text, reason, usage.prompt_tokens, usage.completion_tokens)
+        reason = choices[0].finish_reason or "stop"
+        text = choices[0].message.content or ""
+        return Answer(text, getattr(reason, "value", reason), usage.prompt_tokens, usage.completion_tokens)
 
-    def stream(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
+    ) -> Generator[str, None, None]:
         ended = False
         with self._failures():
             reply = self._client.complete(messages=[*messages], model=self._model, stream=True, **settings)
@@ -75,7 +78,9 @@ class InferenceChat:
 
 
 def _refusal(error: HttpResponseError) -> Exception:
+    if not error.status_code or error.status_code < 400:  # it had begun to answer
+        return failures.broken_off()
     said: Any = error.error
     request_id = error.response.headers.get("x-ms-request-id", "") if error.response is not None else ""
     message, code = (said.message, said.code) if said is not None else (error.reason, "")
-    return failures.refused(error.status_code or 500, message or "", code=code or "", request_id=request_id)
+    return failures.refused(error.status_code, message or "", code=code or "", request_id=request_id)

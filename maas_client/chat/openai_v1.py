@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
@@ -46,14 +46,15 @@ class OpenAIChat:
             choice.message.content or "", choice.finish_reason, usage.prompt_tokens, usage.completion_tokens
         )
 
-    def stream(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
+    ) -> Generator[str, None, None]:
         ended = False
-        with (
-            self._failures(),
-            self._client.chat.completions.create(
+        with self._failures():
+            reply = self._client.chat.completions.create(
                 messages=_plain(messages), model=self._model, stream=True, **settings
-            ) as reply,
-        ):
+            )
+        with reply, self._failures(in_answer=True):
             for update in reply:
                 for choice in update.choices:
                     ended = ended or choice.finish_reason is not None
@@ -63,11 +64,11 @@ class OpenAIChat:
             raise failures.broken_off()
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _failures(self, *, in_answer: bool = False) -> Iterator[None]:
         try:
             yield
         except APIConnectionError:
-            raise failures.unreachable(self._url) from None
+            raise (failures.broken_off() if in_answer else failures.unreachable(self._url)) from None
         except APIStatusError as error:
             code, request_id = str(error.code or ""), error.request_id or ""
             raise failures.refused(
