@@ -58,10 +58,17 @@ def test_commands_that_only_look_load_nothing_heavy(
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])
-def test_help_needs_no_pydantic(empty_home: Path, words: tuple[str, ...]) -> None:
+def test_help_needs_no_job_file_and_no_ledger(empty_home: Path, words: tuple[str, ...]) -> None:
     assert "maas_client" in loaded(SCRIPT, *words)[1]
     assert "yaml" not in loaded(SCRIPT, *words)[1]
     assert "sqlite3" not in loaded(SCRIPT, *words)[1]
+
+
+@pytest.mark.parametrize("words", [("runs", "list"), ("plan", str(JOB)), ("plan", str(JOB), "-o", "json")])
+def test_data_in_a_pipe_needs_no_rich(empty_home: Path, words: tuple[str, ...]) -> None:
+    code, names = loaded(SCRIPT, *words)
+    assert code == 0
+    assert "rich" not in names
 
 
 def test_importing_the_package_is_nearly_free() -> None:

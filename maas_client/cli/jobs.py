@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_client.cli.output import Output, OutputFormat, ask, emit, say
+from maas_client.cli.output import Output, OutputFormat, ask, emit, say, table
+from maas_client.cli.pages import Page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,12 +106,8 @@ def _confirm(made: Plan, yes: bool) -> None:
         ask(f"Start {made.run_id} on {made.target}?", yes=yes)
 
 
-def _plan_view(made: Plan) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from maas_client.cli.output import table
-
+def _plan_view(made: Plan) -> Page:
+    """The run, its command, its cost, every step and what may go wrong."""
     steps = table(
         {"": "left", "what": "left", "detail": "left"},
         [[step.verb, step.what, step.detail] for step in made.steps],
@@ -121,9 +118,7 @@ def _plan_view(made: Plan) -> RenderableType:
         f"command   {made.job.command}",
         f"cost      {made.cost}",
     ]
-    return Group(
-        *map(Text, lines), "", steps, *(Text(f"warning: {one}", style="yellow") for one in made.warnings)
-    )
+    return Page(*lines, "", steps, *(f"warning: {one}" for one in made.warnings))
 
 
 def journey_view(journey: Journey) -> RenderableType:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maas_client.cli.pages import Page, Table
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -77,6 +79,8 @@ def emit(payload: Any, human: RenderableType | None = None) -> None:
         print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100), end="")
     elif isinstance(human, str):
         print(human)
+    elif isinstance(human, Table | Page) and not sys.stdout.isatty():
+        print(human.plain())
     else:
         console = stdout_console()
         with console.capture() as captured:
@@ -136,13 +140,6 @@ def complain(error: MaasError) -> None:
         say(f"  try: {error.hint}", style="yellow")
 
 
-def table(columns: Mapping[str, str], rows: list[list[str]], *, title: str | None = None) -> RenderableType:
+def table(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table. `columns` maps a heading to "left" or "right"."""
-    from rich.table import Table
-
-    made = Table(title=title, box=None, pad_edge=False, header_style="bold")
-    for heading, side in columns.items():
-        made.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return Table(columns, rows)
