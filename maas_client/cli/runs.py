@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +13,10 @@ from maas_client.cli.output import Output, OutputFormat, emit, say, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from maas_client.backend import Backend
     from maas_client.ledger import RunRecord
     from maas_client.project import Project
+    from maas_client.run import RunRef
 
 app = typer.Typer(
     name="runs", help="List, show, follow, cancel, resume and download runs.", no_args_is_help=True
@@ -83,15 +85,19 @@ def logs(
                 print(line, flush=True)
         require_success(record, project.look(record))
         return
-    lines: deque[str] = deque(maxlen=tail)
-    cursor: str | None = None
-    while (page := jobs.logs(record.ref, after=cursor)).lines:
-        lines.extend(page.lines) if tail else [print(line) for line in page.lines]
-        if page.next is None:
-            break
-        cursor = page.next
-    for line in lines:
+    lines = _lines(jobs, record.ref)
+    for line in deque(lines, maxlen=tail) if tail else lines:
         print(line)
+
+
+def _lines(jobs: Backend, ref: RunRef) -> Iterator[str]:
+    """The log lines that are there now."""
+    cursor: str | None = None
+    while (page := jobs.logs(ref, after=cursor)).lines:
+        yield from page.lines
+        if page.next is None:
+            return
+        cursor = page.next
 
 
 @app.command()
