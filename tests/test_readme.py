@@ -39,20 +39,31 @@ def test_the_walk_and_the_python_example(tmp_path: Path) -> None:
     home = tmp_path / "home"
     folder = tmp_path / "work"
     folder.mkdir()
-    env = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "MAAS_HOME": str(home / "maas")}
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "MAAS_HOME": str(home / "maas"),
+    }
     try:
         for line in commands():
             words = shlex.split(line)
             if words[0] == "cd":
                 folder = folder / words[1]
                 continue
-            done = subprocess.run([str(MAAS), *words[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+            done = subprocess.run(
+                [str(MAAS), *words[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=600
+            )
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             assert done.stdout, line
         [example] = blocks("python")
-        ran = subprocess.run([sys.executable, "-c", example], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+        ran = subprocess.run(
+            [sys.executable, "-c", example], cwd=folder, env=env, capture_output=True, text=True, timeout=600
+        )
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.splitlines()[0].startswith("1 ")
         assert "accuracy" in ran.stdout.splitlines()[-1]
     finally:
-        subprocess.run([str(MAAS), "endpoints", "delete", "card-support", "-y"], cwd=folder, env=env, capture_output=True)
+        subprocess.run(
+            [str(MAAS), "endpoints", "delete", "card-support", "-y"], cwd=folder, env=env, capture_output=True
+        )

@@ -31,7 +31,18 @@ def maas(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fresh")
     venv.EnvBuilder(with_pip=False).create(folder)
     python = folder / "bin" / "python"
-    words = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [site] = (folder / "lib").glob("python*/site-packages")
@@ -43,7 +54,9 @@ def maas(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(maas: Path, *words: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "MAAS_HOME": str(cwd / "maas"), "LANG": "C.UTF-8"}
-    return subprocess.run([str(maas), *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [str(maas), *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
 
 
 @pytest.mark.slow
@@ -64,7 +77,9 @@ def test_the_wheel_holds_scripts_model_and_catalog(wheel: Path) -> None:
 @pytest.mark.slow
 def test_it_is_the_wheel_that_runs(maas: Path, tmp_path: Path) -> None:
     script = "import maas_client, pathlib; print(pathlib.Path(maas_client.__file__).parent / '_bundled')"
-    done = subprocess.run([str(maas.with_name("python")), "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(maas.with_name("python")), "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
     assert Path(done.stdout.strip()).is_dir(), done.stderr
 
 
@@ -76,7 +91,15 @@ def test_init_check_plan_and_train_from_the_wheel(maas: Path, tmp_path: Path) ->
     assert checked.returncode == 0, checked.stderr
     planned = call(maas, "plan", "card-support.yaml", "-o", "json", cwd=tmp_path)
     assert json.loads(planned.stdout)["cost"].startswith("free")
-    words = ["submit", "card-support.yaml", "--watch", "--set", "training.max_steps=3", "--set", "evaluation.max_rows=8"]
+    words = [
+        "submit",
+        "card-support.yaml",
+        "--watch",
+        "--set",
+        "training.max_steps=3",
+        "--set",
+        "evaluation.max_rows=8",
+    ]
     trained = call(maas, *words, "-o", "json", cwd=tmp_path, timeout=500)
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["state"] == "succeeded"
