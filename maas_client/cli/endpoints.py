@@ -90,7 +90,7 @@ def reap(
     say(f"{'Would delete' if dry_run else 'Deleted'} {len(names)} endpoint{'s' if len(names) != 1 else ''}.")
     emit(
         [{"endpoint": one.ref.name, "state": one.state.value, "deleted": not dry_run} for one in ended],
-        "\n".join(names) or None,
+        "\n".join(names),
     )
 
 

@@ -78,7 +78,7 @@ def emit(payload: Any, human: RenderableType | None = None) -> None:
         plain = json.loads(json.dumps(payload, default=str))
         print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100), end="")
     elif isinstance(human, str):
-        print(human)
+        print(human, end="\n" if human else "")
     elif isinstance(human, Table | Page) and not sys.stdout.isatty():
         print(human.plain())
     else:

@@ -33,6 +33,7 @@ def test_nothing_to_reap(words: list[str]) -> None:
     ended = maas(*words, "-o", "json")
     assert (ended.returncode, json.loads(ended.stdout)) == (0, [])
     assert "0 endpoints" in ended.stderr
+    assert maas(*words).stdout == ""
 
 
 @pytest.mark.parametrize("words", [["deploy", "nothing"], ["deploy", "nothing:2"]])
