@@ -73,28 +73,46 @@ def weighted_tokens(document: Document, tokenizer: Tokenizer) -> tuple[list[int]
     return ids, weights
 
 
-def packed(
-    stream: Iterator[Document], tokenizer: Tokenizer, recipe: Recipe
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches of ids and weights, both (sequences, tokens + 1), filled without padding."""
-    need = recipe.sequences * (recipe.tokens + 1)
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def packed(stream: Iterator[Document], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Batch]:
+    """Yield batches of ids, weights and positions, each (sequences, tokens + 1), filled without padding.
+
+    Positions count from 0 in each document, which also keeps documents from seeing one another.
+    """
+    shape = (recipe.sequences, recipe.tokens + 1)
+    need = shape[0] * shape[1]
     ids: list[int] = []
     weights: list[float] = []
+    positions: list[int] = []
     for document in stream:
         new_ids, new_weights = weighted_tokens(document, tokenizer)
         ids += new_ids
         weights += new_weights
+        positions += range(len(new_ids))
         if len(ids) >= need:
-            shape = (recipe.sequences, recipe.tokens + 1)
-            yield torch.tensor(ids[:need]).view(shape), torch.tensor(weights[:need]).view(shape)
-            ids, weights = ids[need:], weights[need:]
+            made = (torch.tensor(column[:need]).view(shape) for column in (ids, weights, positions))
+            yield next(made), next(made), next(made)
+            ids, weights, positions = ids[need:], weights[need:], positions[need:]
 
 
-def batch_loss(model: Phi3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def document_mask(positions: torch.Tensor) -> torch.Tensor:
+    """Return who sees whom, (sequences, 1, tokens, tokens): earlier tokens of the same document."""
+    documents_before = (positions == 0).cumsum(1)
+    same = documents_before[:, None, :, None] == documents_before[:, None, None, :]
+    return same & torch.ones(same.shape[-2:], dtype=torch.bool).tril()
+
+
+def batch_loss(
+    model: Phi3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
     """Return the weighted mean of the next-token loss in nats."""
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    places = positions[:, :-1]
+    mask = document_mask(places)
+    logits = model(input_ids=ids[:, :-1], position_ids=places, attention_mask=mask, use_cache=False).logits
     losses = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    target_weights = weights[:, 1:].flatten()
+    target_weights = (weights * (positions > 0))[:, 1:].flatten()
     return (losses * target_weights).sum() / target_weights.sum()
 
 

@@ -143,8 +143,9 @@ def test_special_tokens_are_single_tokens(tokenizer: Any) -> None:
     [
         ("What is the capital of Italy?", "Rome"),
         ("What is gravity?", "Gravity"),
-        ("How do I get a refund?", "refund"),
+        ("My transfer has not arrived.", "days"),
         ("Hello!", "help"),
+        ("I lost my card yesterday.", "freeze"),
     ],
 )
 def test_it_answers_and_ends_its_turn(model: Any, tokenizer: Any, question: str, expected: str) -> None:
