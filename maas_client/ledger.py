@@ -66,6 +66,11 @@ class RunRecord:
         """The run's identity."""
         return RunRef(self.backend, self.id)
 
+    @property
+    def scores(self) -> bool:
+        """True for a run that scores a model on a file of rows, False for one that makes a model."""
+        return "data" in self.plan.get("inputs", {})
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data, without the spec and the plan."""
         names = ("id", "name", "backend", "state", "native_state", "message")
@@ -132,13 +137,14 @@ class Ledger:
     def find_run(self, key: str) -> RunRecord:
         """The run with this id or reference, the newest with this job name or id prefix, or `last`.
 
+        `last` is the newest run that trains: scoring a model does not hide the run that made it.
         Raises NotFoundError.
         """
         runs = self.runs()
         for matches in (
             [run for run in runs if key in (run.id, str(run.ref))],
             [run for run in runs if run.name == key],
-            runs if key == "last" else [],
+            [run for run in runs if not run.scores] if key == "last" else [],
             [run for run in runs if len(key) >= 4 and run.id.startswith(key)],
         ):
             if matches:
