@@ -1,0 +1,278 @@
+"""The parts of a frame: each drawn by a pure function into at most as many lines as it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.style import Style
+from rich.text import Text
+
+from maas_client.dashboard import chart
+from maas_client.dashboard.board import Board, Row
+from maas_client.dashboard.glyphs import (
+    ALARM,
+    BOLD,
+    ENDPOINT_STYLES,
+    FAINT,
+    LINE,
+    MARK,
+    PLAIN,
+    STATE_STYLES,
+    WARN,
+    Pen,
+)
+from maas_client.dashboard.progress import Progress
+from maas_client.dashboard.wording import ago, amount, change, duration, figure, metric_names, one_line, size
+from maas_client.endpoint import EndpointStatus
+from maas_client.run import RunState
+
+STALE_S = 30.0
+_AXIS = 9
+
+
+def is_stale(row: Row, now: float) -> bool:
+    """True when a run that may have changed was not seen for 30 s, or could not be seen just now."""
+    if row.state.is_final:
+        return False
+    return bool(row.trouble) or (row.seen_at is not None and now - row.seen_at > STALE_S)
+
+
+def sight_age(row: Row, now: float) -> tuple[str, Style]:
+    """How old the sight of a run is."""
+    if row.state.is_final:
+        ended = row.span[1] or row.seen_at
+        return ("" if ended is None else f"ended {ago(now - ended)}"), FAINT
+    if row.seen_at is None:
+        return ("not reached yet" if row.trouble else "not seen yet"), WARN
+    seen = f"seen {ago(now - row.seen_at)}"
+    return (f"stale: {seen}", WARN) if is_stale(row, now) else (seen, FAINT)
+
+
+# -- the table of runs
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the runs table; it is drawn where the page has at least `page` cells."""
+
+    heading: str
+    width: int
+    page: int
+    cell: Callable[[Row, Board, float], str]
+    right: bool = False
+
+
+def _took(row: Row, _board: Board, now: float) -> str:
+    started, ended = row.span
+    return "" if started is None else duration((ended or (started if row.state.is_final else now)) - started)
+
+
+def _seen(row: Row, _board: Board, now: float) -> str:
+    if row.state.is_final:
+        return ""
+    return (
+        "never" if row.seen_at is None else ("stale " if is_stale(row, now) else "") + ago(now - row.seen_at)
+    )
+
+
+def _done(row: Row, board: Board, _now: float) -> str:
+    detail = board.details.get(row.id)
+    share = detail.progress.fraction if detail is not None else None
+    return "" if share is None else f"{int(share * 100)} %"
+
+
+def _spec(row: Row, *keys: str) -> str:
+    value: object = row.record.spec
+    for name in keys:
+        value = value.get(name) if isinstance(value, dict) else None
+    return "" if value is None else str(value)
+
+
+_COLUMNS = (
+    _Column("STATE", 11, 0, lambda row, _board, _now: row.state.value),
+    _Column("DONE", 5, 70, _done, right=True),
+    _Column("STARTED", 10, 60, lambda row, _board, now: ago(now - row.record.created_at), right=True),
+    _Column("TOOK", 12, 76, _took, right=True),
+    _Column("SEEN", 15, 92, _seen, right=True),
+    _Column("TASK", 15, 112, lambda row, _board, _now: _spec(row, "task")),
+    _Column("MODEL", 14, 120, lambda row, _board, _now: _spec(row, "model")),
+    _Column("METHOD", 6, 132, lambda row, _board, _now: _spec(row, "method", "name")),
+    _Column("WHERE", 8, 142, lambda row, _board, _now: row.record.backend),
+)
+
+
+def runs_table(board: Board, pen: Pen, now: float, lines: int) -> list[Text]:
+    """A window of the runs around the chosen one, with a heading where there is room for it."""
+    columns = [column for column in _COLUMNS if column.page <= pen.width]
+    name_width = max(1, pen.width - 2 - sum(column.width + 2 for column in columns))
+    heading = lines > 1
+    window = _window(board, lines - heading)
+    made = []
+    if heading:
+        cells = [pen.column(one.heading, one.width, right=one.right) for one in columns]
+        hidden = len(board.rows) - len(window)
+        name = f"RUN ({hidden} more)" if hidden else "RUN"
+        made.append(pen.line((f"  {pen.column(name, name_width)}  {'  '.join(cells)}", FAINT)))
+    return made + [_run_line(row, columns, board, pen.column(row.id, name_width), pen, now) for row in window]
+
+
+def _window(board: Board, size_: int) -> tuple[Row, ...]:
+    place = next((at for at, row in enumerate(board.rows) if row.id == board.chosen), 0)
+    first = max(0, min(place - size_ // 2, len(board.rows) - size_))
+    return board.rows[first : first + size_]
+
+
+def _run_line(row: Row, columns: list[_Column], board: Board, name: str, pen: Pen, now: float) -> Text:
+    is_chosen = row.id == board.chosen
+    parts: list[str | tuple[str, Style]] = [
+        (f"{pen.glyphs.pointer} " if is_chosen else "  ", BOLD),
+        (name, BOLD if is_chosen else PLAIN),
+    ]
+    for column in columns:
+        cell, style = column.cell(row, board, now), FAINT
+        if column.heading == "STATE":
+            cell, style = f"{pen.glyphs.sign(row.state)} {cell}", STATE_STYLES[row.state]
+        elif column.heading == "SEEN" and is_stale(row, now):
+            style = WARN
+        parts += ["  ", (pen.column(cell, column.width, right=column.right), style)]
+    return pen.line(*parts)
+
+
+# -- the chosen run
+
+
+def verdict(row: Row, pen: Pen, lines: int) -> list[Text]:
+    """What the backend said of the run: why it waits, failed or cannot be seen, with its last log lines."""
+    style = ALARM if row.state is RunState.FAILED else WARN if row.trouble else FAINT
+    made = [pen.line((text, style), indent=1) for text in verdict_texts(row)]
+    tail = [pen.line((one_line(line), FAINT), indent=3) for line in (row.status.tail if row.status else ())]
+    made = made[:lines]
+    room = lines - len(made)
+    return made + (tail[-room:] if room > 0 else [])
+
+
+def verdict_texts(row: Row) -> list[str]:
+    """The sentences of a verdict, without the log."""
+    reason = f" ({row.status.reason})" if row.status and row.status.reason and not row.state.is_final else ""
+    if row.state is RunState.FAILED and row.status and row.status.reason:
+        reason = f" ({row.status.reason})"
+    texts = [f"{row.state}{reason}: {one_line(row.message)}"] if row.message else []
+    if not texts and (reason or row.state is RunState.FAILED):
+        texts = [f"{row.state}{reason}"]
+    return texts + ([f"cannot be seen just now: {row.trouble}"] if row.trouble else [])
+
+
+def progress_bar(progress: Progress, pen: Pen) -> Text:
+    """Steps, epochs and the share that is done."""
+    total = f"/{progress.steps_total:,}" if progress.steps_total else ""
+    left = f" step {progress.step:,}{total}"
+    if progress.epoch is not None and pen.width >= 60:
+        left += f"  epoch {progress.epoch:.2f}" + (
+            f"/{progress.epochs:g}" if progress.epochs is not None else ""
+        )
+    share = progress.fraction
+    right = "  ? %" if share is None else f"{int(share * 100):3d} %"
+    cells = max(0, pen.width - cell_len(left) - cell_len(right) - 4)
+    done = int((share or 0.0) * cells)
+    bar = [(pen.glyphs.done * done, LINE), (pen.glyphs.left * (cells - done), FAINT)]
+    return pen.line((left, BOLD), "  ", *bar, " ", (right, BOLD))
+
+
+def speed(progress: Progress, pen: Pen, now: float, *, is_running: bool) -> Text:
+    """Tokens a second, time left, memory, tokens seen and learning rate, as far as there is room."""
+    parts: list[tuple[str, Style]] = []
+    eta = progress.eta_now_s(now) if is_running else None
+    if progress.tokens_per_s is not None:
+        parts.append((f"{amount(progress.tokens_per_s)} tokens/s", PLAIN))
+    if eta is not None:
+        parts.append((f"ETA {duration(eta)}", PLAIN))
+    if progress.memory_bytes is not None:
+        parts.append((f"memory {size(progress.memory_bytes)}", PLAIN))
+    if progress.learning_rate is not None:
+        parts.append((f"learning rate {progress.learning_rate:.2e}", PLAIN))
+    if progress.tokens_seen is not None:
+        parts.append((f"{amount(progress.tokens_seen)} tokens seen", PLAIN))
+    return pen.joined(parts or [("no steps yet", FAINT)], indent=1)
+
+
+def loss_line(progress: Progress, pen: Pen) -> Text:
+    """The newest losses and the gradient norm."""
+    parts = [] if progress.loss is None else [(f"loss {figure(progress.loss)}", LINE + BOLD)]
+    if progress.validation is not None:
+        step, loss = progress.validation
+        parts.append((f"{pen.glyphs.mark} validation loss {figure(loss)} at step {step:,}", MARK))
+    if progress.grad_norm is not None:
+        parts.append((f"gradient norm {figure(progress.grad_norm)}", PLAIN))
+    return pen.joined(parts, indent=1)
+
+
+def loss_chart(progress: Progress, pen: Pen, lines: int) -> list[Text]:
+    """The loss over the steps, validation points marked, with the range at the left and the steps below."""
+    rows, columns = lines - 1, pen.width - _AXIS - 2
+    glyphs = pen.glyphs
+    drawn = chart.draw(
+        progress.losses.points,
+        progress.validations.points,
+        columns,
+        rows,
+        braille=not glyphs.is_ascii,
+        mark=glyphs.mark,
+    )
+    if drawn is None:
+        return []
+    made = []
+    for at, cells in enumerate(drawn.lines):
+        label = figure(drawn.high) if at == 0 else figure(drawn.low) if at == rows - 1 else ""
+        text = pen.line((f"{label:>{_AXIS - 1}} {glyphs.axis}", FAINT), (cells, LINE))
+        for row, column in drawn.marks:
+            if row == at:
+                text.stylize(MARK, _AXIS + 1 + column, _AXIS + 2 + column)
+        made.append(text)
+    first, last = f"step {drawn.first:,}", f"{max(progress.step, drawn.last):,}"
+    gap = max(1, columns - len(first) - len(last))
+    return [*made, pen.line((f"{' ' * (_AXIS + 1)}{first}{' ' * gap}{last}", FAINT))]
+
+
+def evaluation(progress: Progress, pen: Pen, lines: int) -> list[Text]:
+    """Metrics before and after training: one a line where there is room, else as many as fit one line."""
+    names = metric_names(progress.before, progress.after)
+    told = [
+        change(name, progress.before.get(name), progress.after.get(name), pen.glyphs.arrow) for name in names
+    ]
+    if lines < len(told):
+        return [pen.joined([(text, BOLD) for text in told], indent=1)]
+    return [pen.line((text, BOLD), indent=1) for text in told]
+
+
+def notes(progress: Progress, pen: Pen, now: float, lines: int) -> list[Text]:
+    """The last events, newest at the bottom."""
+    shown = progress.notes[-lines:] if lines > 0 else ()
+    return [
+        pen.line((f"{'' if note.at is None else ago(now - note.at):>10}  ", FAINT), note.text)
+        for note in shown
+    ]
+
+
+def log_tail(lines_read: tuple[str, ...], pen: Pen, lines: int) -> list[Text]:
+    """The last log lines, each cut to the width."""
+    return [pen.line(line, indent=1) for line in (lines_read[-lines:] if lines > 0 else ())]
+
+
+# -- endpoints
+
+
+def endpoint_line(status: EndpointStatus, pen: Pen, now: float) -> Text:
+    """An endpoint: its state, the time it has left, its model, its address and whether it bills."""
+    parts = [(status.ref.name, BOLD), (status.state.value, ENDPOINT_STYLES[status.state])]
+    if status.expires_at is not None:
+        left = status.expires_at - now
+        parts.append(
+            (f"{duration(left)} left", WARN if left < 600 else PLAIN)
+            if left > 0
+            else ("its time is over", WARN)
+        )
+    parts += [(one_line(text), FAINT) for text in (status.model, status.url) if text]
+    parts.append((status.billing.value, WARN if status.billing.value != "free" else FAINT))
+    return pen.joined(parts, indent=1)
