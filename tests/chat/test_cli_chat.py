@@ -141,7 +141,8 @@ def test_a_conversation_at_a_terminal(home: Path) -> None:
     terminal.type("Hello\n/reset\n")
     terminal.wait_for("Forgotten.")
     terminal.type("word " * 1700 + "\n")
-    terminal.wait_for("8192 with the answer")
+    terminal.wait_for("tokens; the model's context")
+    terminal.wait_for("shorten it.\r\n> ")  # the prompt is there, so the next key is read by it
     terminal.type("\x04")
     assert terminal.exit_code() == 0
     assert "Traceback" not in terminal.seen
