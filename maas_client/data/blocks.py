@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 17
 
 
-def read_blocks(stream: BinaryIO, line_limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (number of the first line, whole lines); None stands for one line over `line_limit` bytes.
+def read_blocks(stream: BinaryIO, line_limit: int) -> Iterator[tuple[int, bytes, list[bytes] | None]]:
+    """Yield (number of the first line, whole lines, the same split); None: a line over `line_limit` bytes.
 
     At most `line_limit` + BLOCK_BYTES are in memory. The last line may lack its newline.
     """
@@ -19,16 +19,17 @@ def read_blocks(stream: BinaryIO, line_limit: int) -> Iterator[tuple[int, bytes 
         end = data.rfind(b"\n") + 1
         if end:
             block, kept = kept + data[:end], data[end:]
-            yield line, block
-            line += block.count(b"\n")
+            lines = lines_of(block)
+            yield line, block, lines
+            line += len(lines)
             continue
         kept += data
         if len(kept) > line_limit:
-            yield line, None
+            yield line, b"", None
             _skip_line(stream)
             line, kept = line + 1, b""
     if kept:
-        yield line, kept
+        yield line, kept, lines_of(kept)
 
 
 def _skip_line(stream: BinaryIO) -> None:

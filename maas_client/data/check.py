@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from maas_client.bundled import tuning_module
-from maas_client.data.blocks import lines_of, read_blocks
+from maas_client.data.blocks import read_blocks
 from maas_client.data.duplicates import DuplicateCounter
-from maas_client.data.fast import FastReader
+from maas_client.data.fast import Block, FastReader
 from maas_client.data.report import CheckReport, Histogram, Problem
 from maas_client.data.tokens import Estimate, Meter, choose_meter, tokens_of_bytes
 from maas_client.errors import DataError, UsageError
@@ -23,6 +23,7 @@ FOUNDRY_FEWEST_ROWS = 10
 KEEP = 20
 FORMATS_HINT = "JSON Lines or CSV; maas data check --help names the rows of each task."
 _ROWS_TO_LOOK_AT = 1000
+_FEW_LINES = 16
 _TASK_OF = {
     "chat": "chat",
     "prompt/completion": "chat",
@@ -141,31 +142,46 @@ class _Check:
         estimated = isinstance(self.meter, Estimate) and self.format != "unknown"
         fast = FastReader(self.format) if estimated else None
         limit = self._files.LINE_LIMIT_BYTES
-        for first, block in read_blocks(stream, limit):
-            if block is None:
+        for first, block, lines in read_blocks(stream, limit):
+            if lines is None:
                 self._bad(first, self._files.line_too_long())
-                continue
-            lines = lines_of(block)
-            read = fast.read(block, len(lines)) if fast and len(block) <= limit else None
-            if read is None:
-                for line, data in enumerate(lines, first):
-                    self._line(line, data)
-                continue
-            self.roles.update(read.roles)
-            if -1 in read.sizes:
-                for place, size in enumerate(read.sizes):
-                    if size == -1:
-                        self._line(first + place, lines[place])
-                good = [place for place, size in enumerate(read.sizes) if size != -1]
-                lines, sizes = [lines[place] for place in good], [read.sizes[place] for place in good]
+            elif fast and len(block) <= limit:
+                self._block(first, block, lines, fast)
             else:
-                good, sizes = [], read.sizes
-            self.good += len(sizes)
-            self.sizes.update(sizes)
-            self.duplicates.add(map(hash, lines))
-            if self.max_length is not None and sizes and tokens_of_bytes(max(sizes)) > self.max_length:
-                for place, size in zip(good or range(len(sizes)), sizes, strict=True):
-                    self._note_length(first + place, tokens_of_bytes(size))
+                self._each_line(first, lines)
+
+    def _block(self, first: int, block: bytes, lines: list[bytes], fast: FastReader) -> None:
+        """Read good rows many at a time; halve what is not plainly good until few lines are left."""
+        read = fast.read(block, len(lines))
+        if read is not None:
+            self._accept(first, lines, read)
+        elif len(lines) <= _FEW_LINES:
+            self._each_line(first, lines)
+        else:
+            half = len(lines) // 2
+            for start, part in ((first, lines[:half]), (first + half, lines[half:])):
+                self._block(start, b"\n".join(part), part, fast)
+
+    def _each_line(self, first: int, lines: list[bytes]) -> None:
+        for line, data in enumerate(lines, first):
+            self._line(line, data)
+
+    def _accept(self, first: int, lines: list[bytes], read: Block) -> None:
+        sizes: Sequence[int] = read.sizes
+        places: Sequence[int] = range(len(sizes))
+        if -1 in read.sizes:
+            for place in places:
+                if sizes[place] == -1:
+                    self._line(first + place, lines[place])
+            places = [place for place in places if sizes[place] != -1]
+            lines, sizes = [lines[place] for place in places], [sizes[place] for place in places]
+        self.good += len(sizes)
+        self.roles.update(read.roles)
+        self.sizes.update(sizes)
+        self.duplicates.add(map(hash, lines))
+        if self.max_length is not None and sizes and tokens_of_bytes(max(sizes)) > self.max_length:
+            for place, size in zip(places, sizes, strict=True):
+                self._note_length(first + place, tokens_of_bytes(size))
 
     def _line(self, line: int, data: bytes) -> None:
         if len(data) > self._files.LINE_LIMIT_BYTES:
@@ -276,9 +292,8 @@ class _Check:
                     if isinstance(record, dict):
                         yield line, _csv_hash(record)
                 return
-            for first, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
-                if block is not None:
-                    yield from enumerate(map(hash, lines_of(block)), first)
+            for first, _, lines in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
+                yield from enumerate(map(hash, lines or ()), first)
 
 
 def _csv_hash(record: dict[str, str]) -> int:

@@ -13,11 +13,9 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import compress, islice
-from operator import eq
 from typing import IO
 
-BUFFERED_ROWS = 1 << 17
+BUFFERED_ROWS = 1 << 19
 PARTITIONS = 64
 _SPAN = (1 << 64) // PARTITIONS
 _BORDERS = [-(1 << 63) + _SPAN * number for number in range(1, PARTITIONS)]
@@ -51,23 +49,27 @@ class DuplicateCounter:
     def count(self, most: int = 10_000) -> tuple[int, set[int]]:
         """(repeats, repeated hashes); to be called once, at the end."""
         repeats, repeated = 0, set[int]()
-        for ordered in self._groups():
-            again = map(eq, ordered, islice(ordered, 1, None))
-            found = list(compress(ordered, again))
-            repeats += len(found)
-            repeated.update(found[: max(0, most - len(repeated))])
+        for group in self._groups():
+            seen: set[int] = set()
+            for row_hash in group:
+                if row_hash not in seen:
+                    seen.add(row_hash)
+                    continue
+                repeats += 1
+                if len(repeated) < most:
+                    repeated.add(row_hash)
         return repeats, repeated
 
-    def _groups(self) -> Iterator[list[int]]:
+    def _groups(self) -> Iterator[array[int]]:
         if not self._partitions:
-            yield sorted(self._buffer)
+            yield self._buffer
             return
         self._spill()
         for file in self._partitions:
             file.seek(0)
             group = array("q")
             group.frombytes(file.read())
-            yield sorted(group)
+            yield group
 
     def _spill(self) -> None:
         if not self._partitions:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, chain
+from operator import sub
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -30,8 +32,12 @@ class _Assistant(msgspec.Struct, tag_field="role", tag="assistant", gc=False, fo
     weight: Literal[1] = 1
 
 
+_Turn = _System | _User | _Assistant
+_ROLES: dict[type, str] = {_System: "system", _User: "user", _Assistant: "assistant"}
+
+
 class _Chat(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    messages: Annotated[list[_System | _User | _Assistant], msgspec.Meta(min_length=2)]
+    messages: Annotated[list[_Turn], msgspec.Meta(min_length=2)]
 
 
 class _Prompt(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -73,38 +79,34 @@ class FastReader:
 
 
 def _measure_chats(rows: list[_Chat]) -> Block:
-    shapes = [tuple(map(type, row.messages)) for row in rows]
-    texts = ["".join([message.content for message in row.messages]) for row in rows]
-    sizes = [text_bytes(text) + MESSAGE_BYTES * len(shape) for text, shape in zip(texts, shapes, strict=True)]
-    counts = Counter(shapes)
-    bad = {shape for shape in counts if shape[0] is _Assistant or _Assistant not in shape}
-    if any([message.content.isspace() for row in rows for message in row.messages]):  # noqa: C419 - half the time
-        return _without_blank_answers(rows, shapes, sizes)
-    if bad:
-        sizes = [-1 if shape in bad else size for size, shape in zip(sizes, shapes, strict=True)]
-        for shape in bad:
-            del counts[shape]
-    return Block(sizes, _roles(counts))
+    talks = [row.messages for row in rows]
+    turns = list(chain.from_iterable(talks))
+    texts = [turn.content for turn in turns]
+    kinds = list(map(type, turns))
+    ascii_only = "".join(texts).isascii()
+    lengths = map(len, texts) if ascii_only else map(len, map(str.encode, texts))
+    reached = list(accumulate(lengths, initial=0))
+    ends = list(accumulate(map(len, talks), initial=0))
+    places = [reached[end] + MESSAGE_BYTES * end for end in ends]
+    sizes = list(map(sub, places[1:], places))
+    answered = len(rows) == [kinds[end - 1] for end in ends[1:]].count(_Assistant)
+    asked = _Assistant not in [kinds[start] for start in ends[:-1]]
+    if not (answered and asked) or any(map(str.isspace, texts)):
+        return _one_by_one(talks, sizes)
+    return Block(sizes, Counter({name: kinds.count(kind) for kind, name in _ROLES.items()}))
 
 
-def _without_blank_answers(rows: list[_Chat], shapes: list[tuple[type, ...]], sizes: list[int]) -> Block:
-    """The same, row by row, for a block with text that is only spaces."""
-    counts: Counter[tuple[type, ...]] = Counter()
-    for place, (row, shape) in enumerate(zip(rows, shapes, strict=True)):
-        blank = any(type(turn) is _Assistant and turn.content.isspace() for turn in row.messages)
-        if blank or shape[0] is _Assistant or _Assistant not in shape:
+def _one_by_one(talks: list[list[_Turn]], sizes: list[int]) -> Block:
+    """The same for a block with a conversation that is not plainly valid."""
+    roles: Counter[str] = Counter()
+    for place, talk in enumerate(talks):
+        kinds = list(map(type, talk))
+        blank = any(type(turn) is _Assistant and turn.content.isspace() for turn in talk)
+        if blank or kinds[0] is _Assistant or _Assistant not in kinds:
             sizes[place] = -1
         else:
-            counts[shape] += 1
-    return Block(sizes, _roles(counts))
-
-
-def _roles(shapes: Counter[tuple[type, ...]]) -> Counter[str]:
-    roles: Counter[str] = Counter()
-    for shape, count in shapes.items():
-        for turn in shape:
-            roles[str(turn.__struct_config__.tag)] += count  # type: ignore[attr-defined]
-    return roles
+            roles.update(map(_ROLES.__getitem__, kinds))
+    return Block(sizes, roles)
 
 
 def _measure_pairs(pairs: list[tuple[str, str]]) -> Block:
@@ -117,9 +119,8 @@ def _measure_pairs(pairs: list[tuple[str, str]]) -> Block:
 
 
 def _measure_texts(rows: list[_Text]) -> Block:
-    return Block(
-        [-1 if row.text.isspace() else text_bytes(row.text) + MESSAGE_BYTES for row in rows], Counter()
-    )
+    sizes = [-1 if row.text.isspace() else text_bytes(row.text) + MESSAGE_BYTES for row in rows]
+    return Block(sizes, Counter())
 
 
 _READERS: dict[str, tuple[type[msgspec.Struct], Callable[[list[Any]], Block]]] = {

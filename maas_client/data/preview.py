@@ -153,13 +153,15 @@ def render(preview: Preview, *, color: bool) -> Text:
     from rich.text import Text
 
     text = Text()
+    whole = True
     for run in preview.runs:
+        if run.cut and whole:
+            text.append("⟨cut here⟩", "bold red" if color else "")
+            whole = False
         if color:
-            style = "strike red" if run.cut else "bold green" if run.loss else "dim"
-            text.append(run.text, style)
+            text.append(run.text, "strike dim" if run.cut else "bold green" if run.loss else "dim")
         else:
             text.append(f"「{run.text}」" if run.loss and not run.cut else run.text)
-            text.append("⟨cut⟩" if run.cut else "")
     cut = (
         f", {len(preview.tokens) - preview.max_length} cut off"
         if preview.truncated and preview.max_length
