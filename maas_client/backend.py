@@ -75,7 +75,8 @@ class Serving(Protocol):
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         """Start an endpoint and return at once. The same deployment again returns the endpoint that runs.
 
-        Raises ConflictError where the name serves something else.
+        Another version of the same model, or other settings, take its place. Raises ConflictError where the
+        name serves another model.
         """
 
     def status(self, ref: EndpointRef) -> EndpointStatus:

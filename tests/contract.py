@@ -305,6 +305,17 @@ class ServingContract:
             _serving(stage).deploy(other.ref, DeploySpec(name="card-end"))
         _serving(stage).delete(status.ref)
 
+    def test_a_newer_version_takes_the_place_of_the_older(self, stage: Stage) -> None:
+        status = self._deploy(stage)
+        self._ready(stage, status.ref)
+        artifact, lineage = trained(stage)
+        newer = _models(stage).register("card", artifact, replace(lineage, run="another-run"))
+        replaced = _serving(stage).deploy(newer.ref, DeploySpec(name="card-end"))
+        assert replaced.model == str(newer.ref)
+        assert self._ready(stage, replaced.ref).model == "card:2"
+        assert len(_serving(stage).list()) == 1
+        _serving(stage).delete(status.ref)
+
     def test_no_access_before_it_is_ready(self, stage: Stage) -> None:
         status = self._deploy(stage, "slow-end")
         with pytest.raises(ConflictError):

@@ -163,9 +163,9 @@ class FakeEndpoints:
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         with self.world.step("deploy"):
             known = self.world.endpoints.get(spec.name)
-            if known is not None and known.model != str(model):
+            if known is not None and known.model.rpartition(":")[0] != model.name:
                 raise ConflictError(f"Endpoint {spec.name} serves {known.model}.")
-            if known is None:
+            if known is None or known.model != str(model):
                 ref = EndpointRef(NAME, spec.name)
                 known = EndpointStatus(ref, EndpointState.STARTING, "starting", 1.0, str(model), Billing.FREE)
                 self.world.endpoints[spec.name] = replace(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.errors import ConflictError, RunCanceledError, RunFailedError, StillRunningError
+from maas_client.errors import RunCanceledError, RunFailedError, StillRunningError
 from maas_client.following import follow
 from maas_client.journey import Journey, first_sample, require_success, travel
 from maas_client.ledger import RunRecord
@@ -120,15 +120,16 @@ def test_every_boundary_of_a_journey_was_cut(tmp_path: Path, write_job: WriteJob
     assert verbs == {"submit", "status", "artifact", "register", "deploy", "endpoint status", "access"}
 
 
-def test_again_is_a_second_run_and_version_but_the_endpoint_serves_the_first(
+def test_again_is_a_second_run_and_version_and_the_endpoint_serves_it(
     tmp_path: Path, write_job: WriteJob, url: str
 ) -> None:
     world, job = World(tmp_path / "world", url=url), write_job(ALL_THE_WAY)
     go(world, tmp_path / "home", job)
-    with pytest.raises(ConflictError, match="serves kept:1"):
-        go(world, tmp_path / "home", job, again=True)
+    journey = go(world, tmp_path / "home", job, again=True)
     assert [str(model.ref) for model in world.versions] == ["kept:1", "kept:2"]
     assert len(world.submissions) == 2
+    assert journey.endpoint is not None
+    assert journey.endpoint.model == "kept:2"
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,13 @@ def test_a_server_that_cannot_start_says_why(stage: LocalStage, model: ModelRef)
     stage.endpoints.delete(status.ref)
 
 
-def test_another_port_or_time_is_another_deployment(stage: LocalStage, model: ModelRef) -> None:
-    status = stage.endpoints.deploy(model, DeploySpec(name="card-end"))
-    for spec in (DeploySpec(name="card-end", ttl="1h"), DeploySpec(name="card-end", port=9)):
-        with pytest.raises(ConflictError, match="ttl 4h") as raised:
-            stage.endpoints.deploy(model, spec)
-        assert "delete" in raised.value.hint
-    stage.endpoints.delete(status.ref)
+def test_another_port_or_time_replaces_the_endpoint(stage: LocalStage, model: ModelRef) -> None:
+    ready(stage, stage.endpoints.deploy(model, DeploySpec(name="card-end")))
+    first = processes(stage)
+    changed = stage.endpoints.deploy(model, DeploySpec(name="card-end", ttl="1h"))
+    assert changed.expires_at == pytest.approx(stage.clock() + 3600, abs=30)
+    assert not any(map(is_alive, first.both))
+    stage.endpoints.delete(changed.ref)
 
 
 def test_two_deployments_at_once_are_one_endpoint(stage: LocalStage, model: ModelRef) -> None:

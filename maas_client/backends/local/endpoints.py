@@ -46,9 +46,10 @@ class LocalEndpoints:
         self._code = code
 
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
-        """Start a server for a registered model and return at once; one that ended is replaced.
+        """Start a server for a registered model and return at once.
 
-        Raises NotFoundError for an unknown model, ConflictError where the name serves something else.
+        One that ended, or that serves another version, port or ttl, is replaced. Raises NotFoundError for an
+        unknown model, ConflictError where the name serves another model.
         """
         registered = self._models.get(model.name, model.version)
         ref = EndpointRef("local", spec.name)
@@ -56,8 +57,8 @@ class LocalEndpoints:
         with told("deploy", folder), lock(self._lock(spec.name)):
             if (folder / ENDPOINT).is_file():
                 there = self._see(ref)
-                if there.state in _RUNNING:
-                    return self._keep(there, model, spec)
+                if there.state in _RUNNING and self._is_same(there, model, spec):
+                    return self._status(there)
                 self._stop_and_remove(folder)
             self._prepare(folder, registered, spec)
             key = (folder / KEY).read_text(encoding="utf-8")
@@ -113,13 +114,14 @@ class LocalEndpoints:
         hint = "maas endpoints list shows those that are."
         return NotFoundError(f"There is no endpoint {ref.name}.", operation="look", hint=hint)
 
-    def _keep(self, there: Seen, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
+    def _is_same(self, there: Seen, model: ModelRef, spec: DeploySpec) -> bool:
+        """Whether what runs is what is wanted; False where it is to be replaced. Raises ConflictError."""
         record = there.record
-        if (record.model, record.port, record.ttl) == (str(model), spec.port, spec.ttl):
-            return self._status(there)
-        words = f"Endpoint {spec.name} serves {record.model} (port {record.port}, ttl {record.ttl}) already."
-        hint = f"maas endpoints delete {spec.name}, then deploy again; or choose another name."
-        raise ConflictError(words, operation="deploy", hint=hint)
+        if record.model.rpartition(":")[0] != model.name:
+            words = f"Endpoint {spec.name} serves {record.model}, another model."
+            hint = f"maas endpoints delete {spec.name}, then deploy again; or choose another name."
+            raise ConflictError(words, operation="deploy", hint=hint)
+        return (record.model, record.port, record.ttl) == (str(model), spec.port, spec.ttl)
 
     def _prepare(self, folder: Path, model: RegisteredModel, spec: DeploySpec) -> None:
         """Make the endpoint's folder; it appears whole, key included."""
