@@ -150,7 +150,7 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
     norm = float(clip_grad_norm_(run.trainable, run.config.training.max_grad_norm))
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise FailedError(
-            f"Loss {total / targets:.4g} and gradient norm {norm:.4g} at step {step + 1} are not both finite; "
+            f"Loss {total / targets:.4g} and gradient norm {norm:.4g} at step {step + 1} are no numbers; "
             "lower training.learning_rate or training.max_grad_norm, or give training.precision fp32."
         )
     run.optimizer.step()

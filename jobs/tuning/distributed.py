@@ -71,7 +71,7 @@ def join(config: DistributedConfig) -> Processes:
     if config.processes != count:
         raise InputError(
             f"distributed.processes is {config.processes} but {count} runs; start it with "
-            f"`python -m torch.distributed.run --standalone --nproc-per-node {config.processes} train.py ...`."
+            f"`python -m torch.distributed.run --standalone --nproc-per-node {config.processes} ...`."
         )
     if not torch.cuda.is_available():
         device = torch.device("cpu")

@@ -103,7 +103,7 @@ def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise InputError(
-            f"The tokenizer has {len(tokenizer)} tokens but the model only {rows}: they do not belong together."
+            f"The tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not belong together."
         )
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and max_length > positions:

@@ -1,0 +1,217 @@
+"""Training throughput beside TRL's SFTTrainer: the same model, rows, order, batches and steps, in turns, in
+one run.
+
+    python bench/training_throughput.py            # three rounds, about five minutes on two cores
+    python bench/training_throughput.py --quick    # two short rounds
+
+Contenders, each in a process of its own, so that each has its own peak memory: the bundled script's loop
+(`ours`), TRL at its defaults (bf16 and gradient checkpointing, `trl-defaults`), and TRL tuned for a CPU
+(fp32, no checkpointing, fused AdamW, `trl-tuned`). All train LoRA r 16 on every linear layer with the loss on
+the answer alone. Tokens are those of the rows, without padding. The loss compared is that of the trained
+weights on the same held-out rows, computed by the same code. Exits 1 if a bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "jobs"))
+MODEL = ROOT / "models" / "tiny-phi3"
+ROWS = ROOT / "jobs" / "examples" / "card-support"
+CONTENDERS = ("ours", "trl-defaults", "trl-tuned")
+BATCH, RATE, WARM_UP = 16, 2e-3, 3
+BOUNDS = {"trl-defaults": 3.0, "trl-tuned": 1.2}
+LOSS_TOLERANCE = 0.02
+
+
+def config_of(steps: int) -> Any:
+    """The job that everyone does; the learning rate stays, since TRL's schedules end elsewhere."""
+    from tuning.config import parse_config
+
+    training = {"learning_rate": RATE, "schedule": "constant", "warmup_ratio": 0.0, "max_steps": steps}
+    training |= {"batch_size": BATCH, "max_length": 256, "packing": False}
+    return parse_config({"task": "classification", "training": training})
+
+
+def encoded_rows(name: str) -> tuple[list[Any], Any]:
+    """(rows of a file as tokens, tokenizer)."""
+    from tuning.data import encode_row, load_rows
+    from tuning.models import load_tokenizer
+
+    tokenizer = load_tokenizer(str(MODEL))
+    path = ROWS / name
+    return [encode_row(row, path, tokenizer, 256)[0] for row in load_rows(path, "classification")], tokenizer
+
+
+def rows_in_order(steps: int) -> list[Any]:
+    """The training rows in the order in which the bundled script takes them."""
+    from tuning.batches import Plan
+
+    rows, _ = encoded_rows("train.jsonl")
+    plan = Plan(rows, config_of(steps).training, processes=1)
+    return [rows[row] for step in range(steps) for unit in plan.rows_of_step(step) for row in unit]
+
+
+def adapted_model(dtype: str) -> Any:
+    """tiny-phi3 with LoRA, the same weights for every contender."""
+    import torch
+
+    from tuning.config import MethodConfig
+    from tuning.methods import METHODS
+    from tuning.models import DTYPES, load_model
+
+    torch.manual_seed(7)
+    return METHODS["lora"].prepare(load_model(str(MODEL), DTYPES[dtype]), MethodConfig())
+
+
+def train_ours(steps: int) -> dict[str, float]:
+    """The bundled script's own step function."""
+    import train
+    from tuning.distributed import join
+    from tuning.events import EventLog
+    from tuning.run import Files, prepare
+    from tuning.stopping import StopRequest
+
+    config = config_of(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(ROWS / "train.jsonl", ROWS / "test.jsonl", str(MODEL), Path(folder))
+        log = EventLog(Path(folder) / "events.jsonl")
+        run = prepare(config, files, join(config.distributed), StopRequest(), log)
+        seconds = []
+        for step in range(steps):
+            start = time.perf_counter()
+            train.take_step(run, step)
+            seconds.append(time.perf_counter() - start)
+        return report(run.model, seconds)
+
+
+def train_trl(steps: int, *, tuned: bool) -> dict[str, float]:
+    """SFTTrainer on the same rows, already encoded, in the same order."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    (_, tokenizer), rows = encoded_rows("test.jsonl"), rows_in_order(steps)
+    seconds: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        """Times each step."""
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.start = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seconds.append(time.perf_counter() - self.start)
+
+    class InOrder(SFTTrainer):  # type: ignore[misc]
+        """Takes the rows as they come."""
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            return SequentialSampler(dataset if dataset is not None else self.train_dataset)
+
+    own = {"bf16": False, "gradient_checkpointing": False, "optim": "adamw_torch_fused"} if tuned else {}
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SFTConfig(
+            output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,
+            lr_scheduler_type="constant", max_length=256, report_to=[], save_strategy="no", use_cpu=True,
+            logging_steps=1000, disable_tqdm=True, weight_decay=0.0, **own,
+        )  # fmt: skip
+        columns = {
+            "input_ids": [row.ids.tolist() for row in rows],
+            "labels": [row.labels.tolist() for row in rows],
+        }
+        trainer = InOrder(
+            model=adapted_model("fp32"), args=settings, train_dataset=Dataset.from_dict(columns),
+            processing_class=tokenizer, callbacks=[Clock()],
+        )  # fmt: skip
+        trainer.train()
+    return report(trainer.model, seconds)
+
+
+def report(model: Any, seconds: list[float]) -> dict[str, float]:
+    """Tokens/s after the warm-up, peak memory before the loss is measured, and the held-out loss."""
+    import torch
+
+    from tuning.batches import lay_out
+    from tuning.device import memory_used_bytes
+    from tuning.loss import SupervisedLoss
+
+    peak = memory_used_bytes(torch.device("cpu"))
+    tokens = sum(len(row.ids) for row in rows_in_order(len(seconds))[WARM_UP * BATCH :])
+    held_out, tokenizer = encoded_rows("test.jsonl")
+    batch = lay_out(held_out, tokenizer.pad_token_id)
+    with torch.no_grad():
+        loss = SupervisedLoss(model.float().eval())(batch) / len(batch.targets)
+    return {"tokens_per_s": tokens / sum(seconds[WARM_UP:]), "loss": float(loss), "peak_mb": peak / 1e6}
+
+
+def measure(contender: str, steps: int) -> dict[str, float]:
+    """Run one contender in a process of its own."""
+    words = [sys.executable, str(Path(__file__)), "--contender", contender, "--steps", str(steps)]
+    environment = {**os.environ, "GOMP_SPINCOUNT": "2000", "HF_HUB_OFFLINE": "1"}  # the same for all
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{contender} failed:\n{done.stderr[-2000:]}")
+    facts: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def compare(rounds: int, steps: int) -> bool:
+    """Run all contenders in turns, print the medians and ratios; whether every bound holds."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    for number in range(rounds):
+        for name in CONTENDERS if number % 2 == 0 else reversed(CONTENDERS):
+            results[name].append(measure(name, steps))
+            print(
+                number + 1,
+                name,
+                {key: round(value, 4) for key, value in results[name][-1].items()},
+                flush=True,
+            )
+    median = {
+        name: {key: statistics.median(fact[key] for fact in facts) for key in facts[0]}
+        for name, facts in results.items()
+    }
+    ours, good = median["ours"], True
+    for name, bound in BOUNDS.items():
+        pairs = zip(results["ours"], results[name], strict=True)
+        ratio = statistics.median(mine["tokens_per_s"] / other["tokens_per_s"] for mine, other in pairs)
+        memory = ours["peak_mb"] / median[name]["peak_mb"]
+        print(f"tokens/s ours / {name}: {ratio:.2f} (bound {bound}); peak memory {memory:.2f} (bound 1.00)")
+        good = good and ratio >= bound and memory <= 1.0
+    apart = abs(ours["loss"] / median["trl-tuned"]["loss"] - 1)
+    print(f"held-out loss apart from trl-tuned: {apart:.2%} (bound {LOSS_TOLERANCE:.0%})")
+    return good and apart <= LOSS_TOLERANCE
+
+
+def main() -> int:
+    """Compare, or with --contender be one of the compared."""
+    parser = argparse.ArgumentParser(description="Training throughput beside TRL.")
+    parser.add_argument("--quick", action="store_true", help="two short rounds")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help="steps of each contender")
+    given = parser.parse_args()
+    steps = given.steps or (15 if given.quick else 40)
+    if given.contender is None:
+        return 0 if compare(2 if given.quick else 3, steps) else 1
+    if given.contender == "ours":
+        facts = train_ours(steps)
+    else:
+        facts = train_trl(steps, tuned=given.contender == "trl-tuned")
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""A model small enough to make on the spot, and rows for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY_PHI3 = Path(__file__).parents[2] / "models" / "tiny-phi3"
+COLORS = ["red", "green", "blue", "yellow"]
+
+
+@pytest.fixture(scope="session")
+def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Phi-3 of hidden size 32 with random weights and tiny-phi3's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Phi3Config, Phi3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("mini-phi3")
+    tokenizer = AutoTokenizer.from_pretrained(TINY_PHI3)
+    torch.manual_seed(1)
+    config = Phi3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    Phi3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def color_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 rows of a classification that can be learned: the label is a word of the text."""
+    path = tmp_path_factory.mktemp("rows") / "colors.jsonl"
+    rows = [
+        {"text": f"number {n}: the ball is {color} today" + " indeed" * (n % 5), "label": color}
+        for n in range(12)
+        for color in COLORS
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Write a config file; keywords go into its `training` section, `method` replaces that section."""
+
+    def write(*, method: dict[str, Any] | None = None, task: str = "classification", **training: Any) -> Path:
+        short = {"epochs": 2, "batch_size": 8, "max_length": 64, "learning_rate": 0.01, "packing": False}
+        config = {
+            "task": task,
+            "method": method or {"name": "lora", "rank": 4, "alpha": 8},
+            "training": {**short, "precision": "fp32", "log_every_steps": 1, **training},
+            "validation": {"split": 0.2},
+            "evaluation": {"max_rows": 8, "max_new_tokens": 8},
+        }
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,103 @@
+"""Batches: every row once an epoch, no row sees another, and the loss is the one transformers computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from tuning.batches import IGNORED, Plan, TokenRow, lay_out, pack, without_loss
+from tuning.config import TrainingConfig
+from tuning.loss import SupervisedLoss
+
+
+def make_row(length: int, seed: int, supervised: int = 3) -> TokenRow:
+    ids = torch.randint(5, 300, (length,), generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
+    labels = ids.clone()
+    labels[: max(0, length - supervised)] = IGNORED
+    return TokenRow(ids, labels)
+
+
+@given(st.lists(st.integers(1, 40), max_size=60))
+def test_pack_keeps_every_item_once_and_the_capacity(lengths: list[int]) -> None:
+    bins = pack(lengths, 40)
+    assert sorted(item for members in bins for item in members) == list(range(len(lengths)))
+    assert all(sum(lengths[item] for item in members) <= 40 for members in bins)
+    if lengths:  # best fit decreasing never opens a bin while two half-full ones could be one
+        assert len(bins) <= 2 * sum(lengths) / 40 + 1
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_an_epoch_takes_every_row_once_however_it_is_shared(packing: bool) -> None:
+    rows = [make_row(5 + place % 20, place) for place in range(37)]
+    training = TrainingConfig(batch_size=4, epochs=2, max_length=32, packing=packing)
+    one = Plan(rows, training, processes=1)
+    two = Plan(rows, TrainingConfig(batch_size=2, epochs=2, max_length=32, packing=packing), processes=2)
+    assert one.steps == two.steps == 2 * one.steps_an_epoch
+    for epoch in range(2):
+        seen = []
+        for step in range(epoch * one.steps_an_epoch, (epoch + 1) * one.steps_an_epoch):
+            alone = sorted(row for share in one.shares_of_step(step, 0) for row in share)
+            shared = [row for rank in (0, 1) for share in two.shares_of_step(step, rank) for row in share]
+            assert alone == sorted(shared)
+            assert one.tokens_of_step(step) == sum(len(rows[row].ids) for row in alone)
+            seen += alone
+        assert sorted(seen) == list(range(37))
+    assert one.rows_of_step(0) != one.rows_of_step(one.steps_an_epoch), "epochs are shuffled anew"
+
+
+def test_layout_puts_every_target_behind_the_token_that_predicts_it() -> None:
+    rows = [make_row(length, length) for length in (9, 4, 3, 1, 8)]
+    batch = lay_out(rows, pad_id=0)
+    assert batch.input_ids.shape == (2, 16)
+    targets = [token for row in rows for token in row.labels[1:].tolist() if token != IGNORED]
+    assert sorted(batch.targets.tolist()) == sorted(targets)
+    lines, places = batch.predicts.nonzero(as_tuple=True)
+    assert torch.equal(batch.input_ids[lines, places + 1], batch.targets)
+    assert (batch.position_ids[lines, places + 1] == batch.position_ids[lines, places] + 1).all()
+
+
+def test_a_row_without_loss_adds_nothing(mini_model: Path) -> None:
+    loss = SupervisedLoss(load(mini_model))
+    batch = lay_out([without_loss(make_row(6, 1))], pad_id=0)
+    total = loss(batch)
+    total.backward()
+    assert total.item() == 0.0
+    assert all(p.grad is None or not p.grad.any() for p in loss.parameters())
+
+
+def load(folder: Path) -> torch.nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder)
+    return model
+
+
+def test_rows_in_one_line_do_not_see_each_other(mini_model: Path) -> None:
+    loss = SupervisedLoss(load(mini_model).eval())
+    rows = [make_row(length, length, supervised=length) for length in (24, 10, 7, 5)]
+    with torch.no_grad():
+        together = loss.logits(lay_out(rows, pad_id=0))
+        apart = [loss.logits(lay_out([row], pad_id=0)) for row in rows]
+        other = [rows[0], make_row(10, 99, supervised=10), *rows[2:]]
+        changed = loss.logits(lay_out(other, pad_id=0))
+    batch = lay_out(rows, pad_id=0)
+    assert batch.input_ids.shape == (2, 24), "three rows must share a line for this to say anything"
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+    own = slice(23, 32)  # the logits of the row that was changed; all others must not notice
+    assert torch.allclose(changed[:23], together[:23], atol=1e-6)
+    assert torch.allclose(changed[32:], together[32:], atol=1e-6)
+    assert not torch.allclose(changed[own], together[own], atol=1e-3)
+
+
+def test_the_loss_is_the_one_of_full_logits(mini_model: Path) -> None:
+    model = load(mini_model)
+    row = make_row(20, 3, supervised=6)
+    labels = row.labels.long()[None]
+    logits = model(input_ids=row.ids.long()[None]).logits
+    expected = functional.cross_entropy(logits[0, :-1], labels[0, 1:], ignore_index=IGNORED, reduction="sum")
+    assert SupervisedLoss(model)(lay_out([row], pad_id=0)).item() == pytest.approx(expected.item(), rel=1e-5)

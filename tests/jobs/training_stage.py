@@ -1,0 +1,37 @@
+"""Runs the training scripts as processes, and reads what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+def script(name: str, *arguments: object) -> list[str]:
+    """The command line of a script of jobs/."""
+    return [sys.executable, str(JOBS / name), *map(str, arguments)]
+
+
+def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of jobs/ to its end, with one thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        script(name, *arguments), capture_output=True, text=True, env=environment, timeout=200, check=False
+    )
+
+
+def read_events(output: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The events of a run, or those of one kind."""
+    lines = (output / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if kind in (None, event["event"])]
+
+
+def losses(output: Path) -> list[float]:
+    """The loss of each step, the last word on each step counting."""
+    by_step = {event["step"]: event["loss"] for event in read_events(output, "step")}
+    return [by_step[step] for step in sorted(by_step)]
