@@ -107,6 +107,17 @@ class Pen:
             text = longer
         return text
 
+    def flow(self, parts: Sequence[tuple[str, Style]], *, indent: int = 0) -> list[Text]:
+        """All parts, in order, on as few lines as they need."""
+        made: list[Text] = []
+        for part in parts:
+            longer = made[-1].copy().append(f" {self.glyphs.dot} ", FAINT).append(*part) if made else None
+            if longer is not None and cell_len(longer.plain) <= self.width:
+                made[-1] = longer
+            else:
+                made.append(self.line(part, indent=indent))
+        return made
+
     def spread(self, left: Text, right: Text) -> Text:
         """Two texts at the two ends of a line; the right one is left out where there is no room."""
         gap = self.width - cell_len(left.plain) - cell_len(right.plain)

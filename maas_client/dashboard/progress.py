@@ -58,10 +58,11 @@ class Progress:
         return min(1.0, self.step / self.steps_total) if self.steps_total else None
 
     def eta_now_s(self, now: float) -> float | None:
-        """Seconds left, counted down from the newest estimate."""
+        """Seconds left, counted down from the newest estimate; None where that is over or was never made."""
         if self.eta_s is None or self.is_finished:
             return None
-        return max(0.0, self.eta_s - max(0.0, now - (now if self.at is None else self.at)))
+        left = self.eta_s - max(0.0, now - (now if self.at is None else self.at))
+        return left if left > 0 else None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; a curve is a list of [step, value]."""

@@ -25,11 +25,12 @@ from maas_client.dashboard.glyphs import (
 )
 from maas_client.dashboard.progress import Progress
 from maas_client.dashboard.wording import ago, amount, change, duration, figure, metric_names, one_line, size
-from maas_client.endpoint import EndpointStatus
+from maas_client.endpoint import Billing, EndpointStatus
 from maas_client.run import RunState
 
 STALE_S = 30.0
 _AXIS = 9
+_NAME_CELLS = 16
 
 
 def is_stale(row: Row, now: float) -> bool:
@@ -55,11 +56,10 @@ def sight_age(row: Row, now: float) -> tuple[str, Style]:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the runs table; it is drawn where the page has at least `page` cells."""
+    """A column of the runs table."""
 
     heading: str
     width: int
-    page: int
     cell: Callable[[Row, Board, float], str]
     right: bool = False
 
@@ -91,22 +91,21 @@ def _spec(row: Row, *keys: str) -> str:
 
 
 _COLUMNS = (
-    _Column("STATE", 11, 0, lambda row, _board, _now: row.state.value),
-    _Column("DONE", 5, 70, _done, right=True),
-    _Column("STARTED", 10, 60, lambda row, _board, now: ago(now - row.record.created_at), right=True),
-    _Column("TOOK", 12, 76, _took, right=True),
-    _Column("SEEN", 15, 92, _seen, right=True),
-    _Column("TASK", 15, 112, lambda row, _board, _now: _spec(row, "task")),
-    _Column("MODEL", 14, 120, lambda row, _board, _now: _spec(row, "model")),
-    _Column("METHOD", 6, 132, lambda row, _board, _now: _spec(row, "method", "name")),
-    _Column("WHERE", 8, 142, lambda row, _board, _now: row.record.backend),
+    _Column("STATE", 11, lambda row, _board, _now: row.state.value),
+    _Column("DONE", 5, _done, right=True),
+    _Column("STARTED", 10, lambda row, _board, now: ago(now - row.record.created_at), right=True),
+    _Column("TOOK", 12, _took, right=True),
+    _Column("SEEN", 15, _seen, right=True),
+    _Column("TASK", 15, lambda row, _board, _now: _spec(row, "task")),
+    _Column("MODEL", 14, lambda row, _board, _now: _spec(row, "model")),
+    _Column("METHOD", 6, lambda row, _board, _now: _spec(row, "method", "name")),
+    _Column("WHERE", 8, lambda row, _board, _now: row.record.backend),
 )
 
 
 def runs_table(board: Board, pen: Pen, now: float, lines: int) -> list[Text]:
     """A window of the runs around the chosen one, with a heading where there is room for it."""
-    columns = [column for column in _COLUMNS if column.page <= pen.width]
-    name_width = max(1, pen.width - 2 - sum(column.width + 2 for column in columns))
+    columns, name_width = _columns(board, pen.width)
     heading = lines > 1
     window = _window(board, lines - heading)
     made = []
@@ -114,8 +113,21 @@ def runs_table(board: Board, pen: Pen, now: float, lines: int) -> list[Text]:
         cells = [pen.column(one.heading, one.width, right=one.right) for one in columns]
         hidden = len(board.rows) - len(window)
         name = f"RUN ({hidden} more)" if hidden else "RUN"
-        made.append(pen.line((f"  {pen.column(name, name_width)}  {'  '.join(cells)}", FAINT)))
-    return made + [_run_line(row, columns, board, pen.column(row.id, name_width), pen, now) for row in window]
+        made.append(pen.line(("  " + "  ".join([pen.column(name, name_width), *cells]), FAINT)))
+    return made + [_run_line(row, columns, board, name_width, pen, now) for row in window]
+
+
+def _columns(board: Board, width: int) -> tuple[list[_Column], int]:
+    """As many columns as leave room for the longest run's id, at least the state; and the room for the id."""
+    longest = max(_NAME_CELLS, *(cell_len(row.id) for row in board.rows))
+    room = width - 2
+    chosen: list[_Column] = []
+    for column in _COLUMNS:
+        if chosen and room - column.width - 2 < longest:
+            break
+        chosen.append(column)
+        room -= column.width + 2
+    return chosen, max(1, room)
 
 
 def _window(board: Board, size_: int) -> tuple[Row, ...]:
@@ -124,11 +136,11 @@ def _window(board: Board, size_: int) -> tuple[Row, ...]:
     return board.rows[first : first + size_]
 
 
-def _run_line(row: Row, columns: list[_Column], board: Board, name: str, pen: Pen, now: float) -> Text:
+def _run_line(row: Row, columns: list[_Column], board: Board, name_width: int, pen: Pen, now: float) -> Text:
     is_chosen = row.id == board.chosen
     parts: list[str | tuple[str, Style]] = [
         (f"{pen.glyphs.pointer} " if is_chosen else "  ", BOLD),
-        (name, BOLD if is_chosen else PLAIN),
+        (pen.column(row.id, name_width), BOLD if is_chosen else PLAIN),
     ]
     for column in columns:
         cell, style = column.cell(row, board, now), FAINT
@@ -191,7 +203,7 @@ def speed(progress: Progress, pen: Pen, now: float, *, is_running: bool) -> Text
     if progress.memory_bytes is not None:
         parts.append((f"memory {size(progress.memory_bytes)}", PLAIN))
     if progress.learning_rate is not None:
-        parts.append((f"learning rate {progress.learning_rate:.2e}", PLAIN))
+        parts.append((f"learning rate {progress.learning_rate:.3g}", PLAIN))
     if progress.tokens_seen is not None:
         parts.append((f"{amount(progress.tokens_seen)} tokens seen", PLAIN))
     return pen.joined(parts or [("no steps yet", FAINT)], indent=1)
@@ -235,15 +247,12 @@ def loss_chart(progress: Progress, pen: Pen, lines: int) -> list[Text]:
     return [*made, pen.line((f"{' ' * (_AXIS + 1)}{first}{' ' * gap}{last}", FAINT))]
 
 
-def evaluation(progress: Progress, pen: Pen, lines: int) -> list[Text]:
-    """Metrics before and after training: one a line where there is room, else as many as fit one line."""
+def evaluation(progress: Progress, pen: Pen) -> list[Text]:
+    """Metrics before and after training."""
     names = metric_names(progress.before, progress.after)
-    told = [
-        change(name, progress.before.get(name), progress.after.get(name), pen.glyphs.arrow) for name in names
-    ]
-    if lines < len(told):
-        return [pen.joined([(text, BOLD) for text in told], indent=1)]
-    return [pen.line((text, BOLD), indent=1) for text in told]
+    arrow = pen.glyphs.arrow
+    told = [change(name, progress.before.get(name), progress.after.get(name), arrow) for name in names]
+    return pen.flow([(text, BOLD) for text in told], indent=1)
 
 
 def notes(progress: Progress, pen: Pen, now: float, lines: int) -> list[Text]:
@@ -273,6 +282,12 @@ def endpoint_line(status: EndpointStatus, pen: Pen, now: float) -> Text:
             if left > 0
             else ("its time is over", WARN)
         )
-    parts += [(one_line(text), FAINT) for text in (status.model, status.url) if text]
-    parts.append((status.billing.value, WARN if status.billing.value != "free" else FAINT))
+    is_free = status.billing is Billing.FREE
+    parts += (
+        []
+        if is_free
+        else [(f"bill {status.billing}" if status.billing is Billing.UNKNOWN else "billing", WARN)]
+    )
+    parts += [(one_line(text), FAINT) for text in (status.url, status.model) if text]
+    parts += [("free", FAINT)] if is_free else []
     return pen.joined(parts, indent=1)

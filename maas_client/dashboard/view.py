@@ -22,12 +22,16 @@ _TABLE_LINES = 14
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a frame. By `rank` (0 first) it gets `least` lines or is left out; then up to `most`."""
+    """A part of a frame: by `rank` (0 first) it gets `least` lines or is left out, then grows up to `most`.
+
+    One with a `weight` of 3 grows three times as fast as others.
+    """
 
     rank: int
     least: int
     most: int
     draw: Callable[[int], list[Text]]
+    weight: int = 1
 
 
 def frame(
@@ -79,12 +83,13 @@ def fit(sections_: Sequence[Section], height: int) -> list[Text]:
             given[at] = sections_[at].least
             left -= given[at]
     while left > 0:
-        growing = [at for at in ranked if 0 < given[at] < sections_[at].most][:left]
+        growing = [at for at in ranked if 0 < given[at] < sections_[at].most]
         if not growing:
             break
         for at in growing:
-            given[at] += 1
-        left -= len(growing)
+            more = min(sections_[at].weight, sections_[at].most - given[at], left)
+            given[at] += more
+            left -= more
     return [
         line for section, lines in zip(sections_, given, strict=True) if lines for line in section.draw(lines)
     ]
@@ -93,13 +98,8 @@ def fit(sections_: Sequence[Section], height: int) -> list[Text]:
 def _overview(board: Board, pen: Pen, now: float, height: int) -> list[Text]:
     head = Section(0, 1, 1, lambda _: [_header(board, pen, now)])
     if not board.rows:
-        hint = Section(
-            1,
-            1,
-            2,
-            lambda _: [pen.line(), pen.line("No runs yet. Start one: maas submit JOB.yaml", indent=1)][-2:],
-        )
-        return fit([head, hint, *_endpoints(board, pen, now)], height)
+        hint = pen.line("No runs yet. Start one: maas submit JOB.yaml", indent=1)
+        return fit([head, Section(1, 1, 1, lambda _: [hint]), *_endpoints(board, pen, now)], height)
     most = min(len(board.rows) + 1, max(1, height // 3), _TABLE_LINES)
     table = Section(1, 1, most, lambda lines: sections.runs_table(board, pen, now, lines))
     return fit(
@@ -130,7 +130,9 @@ def _chosen(board: Board, pen: Pen, now: float, *, rows_wanted: int) -> list[Sec
     verdicts = len(sections.verdict_texts(row))
     tail = len(row.status.tail) if row.status else 0
     if verdicts or tail:
-        made.append(Section(2, 1, verdicts + min(tail, 8), lambda lines: sections.verdict(row, pen, lines)))
+        made.append(
+            Section(2, 1, verdicts + min(tail, 8), lambda lines: sections.verdict(row, pen, lines), 3)
+        )
     if progress.at is not None:
         made += [
             Section(2, 1, 1, lambda _: [sections.progress_bar(progress, pen)]),
@@ -140,11 +142,11 @@ def _chosen(board: Board, pen: Pen, now: float, *, rows_wanted: int) -> list[Sec
         made.append(Section(4, 1, 1, lambda _: [sections.loss_line(progress, pen)]))
     if len(progress.losses) + len(progress.validations) > 1:
         made.append(
-            Section(7, 3, max(6, rows_wanted), lambda lines: sections.loss_chart(progress, pen, lines))
+            Section(7, 3, max(6, rows_wanted), lambda lines: sections.loss_chart(progress, pen, lines), 3)
         )
     if progress.before or progress.after:
-        metrics = len({*progress.before, *progress.after})
-        made.append(Section(5, 1, metrics, lambda lines: sections.evaluation(progress, pen, lines)))
+        measured = sections.evaluation(progress, pen)
+        made.append(Section(5, 1, len(measured), lambda lines: measured[:lines]))
     return [*made, *_happenings(board, pen, now)]
 
 
@@ -219,6 +221,8 @@ def _footer(board: Board, pen: Pen) -> Text:
         return pen.line((f"{board.asking.verb} {board.asking.run}?{extra} y/n", ASKING))
     if board.notice:
         return pen.line((board.notice, WARN))
+    if not board.rows:
+        return pen.line(("q quit", FAINT))
     keys = (
         [f"{pen.glyphs.moves} scroll", "l back"]
         if board.mode is Mode.LOGS

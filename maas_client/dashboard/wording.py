@@ -141,7 +141,8 @@ def _evaluation(event: Mapping[str, Any]) -> str:
         f"{name} {figure(value)}" for name in list(found)[:4] if (value := number(found, name)) is not None
     ]
     over = f" over {rows:,} rows" if rows is not None else ""
-    return f"evaluation {event.get('when', '')} training{over}: {', '.join(told) or 'no metrics'}"
+    when = f" {event['when']} training" if event.get("when") in ("before", "after") else ""
+    return f"evaluation{when}{over}: {', '.join(told) or 'no metrics'}"
 
 
 def _checkpoint(event: Mapping[str, Any]) -> str:
