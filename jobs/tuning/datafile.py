@@ -153,7 +153,7 @@ def csv_records(stream: BinaryIO) -> Iterator[tuple[int, object]]:
                 continue
             if not fields:
                 continue
-            record = _csv_row(fields, columns)
+            record = _csv_row(fields, columns, line)
         except StopIteration:
             return
         except csv.Error as error:
@@ -192,8 +192,8 @@ def _csv_columns(header: list[str]) -> tuple[int, int, int]:
     return names.index("text"), names.index(labels[0]), len(names)
 
 
-def _csv_row(fields: list[str], columns: tuple[int, int, int]) -> object:
+def _csv_row(fields: list[str], columns: tuple[int, int, int], line: int) -> object:
     text, label, count = columns
     if len(fields) != count:
-        return RowError(f"{len(fields)} columns, the header has {count}", kind="not CSV")
+        return RowError(f"{len(fields)} columns, the header has {count}", line, "not CSV")
     return {"text": fields[text], "label": fields[label]}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from tuning.chatrows import Example, Message
@@ -136,13 +137,14 @@ def _answer_end(text: str, turn: Message, suffix: str, end_token: str) -> int:
 def _chat_ids(marked: Marked, tokenizer: Any) -> tuple[list[int], list[int]]:
     encoded = tokenizer(marked.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = _ids(encoded), encoded["offset_mapping"]
-    starts, ends = _boundaries(offsets)
+    starts = [start for start, _ in offsets]
+    ends = list(accumulate((end for _, end in offsets), max))
     added = template_facts(tokenizer).added_ids
     labels = [IGNORED] * len(ids)
     for start, end in marked.spans:
         first = bisect_right(ends, start)
-        if first < len(ids) and starts[first] < start:
-            if ids[first] not in added:
+        if first < len(ids) and starts[first] != start:
+            if starts[first] > start or ids[first] not in added:
                 return _piecewise(marked, tokenizer)
             first += 1  # a special token that swallows the space after it: it belongs to the prompt
         last = bisect_left(starts, end, lo=first)
@@ -150,20 +152,11 @@ def _chat_ids(marked: Marked, tokenizer: Any) -> tuple[list[int], list[int]]:
     return ids, labels
 
 
-def _boundaries(offsets: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Where tokens start and end, without the gaps of tokenizers that trim spaces from their offsets."""
-    starts, ends, reached = [], [], 0
-    for start, end in offsets:
-        starts.append(min(start, reached) if start > reached else start)
-        reached = max(reached, end)
-        ends.append(reached)
-    return starts, ends
-
-
 def _piecewise(marked: Marked, tokenizer: Any) -> tuple[list[int], list[int]]:
     """Encode prompt and answers apart, for the rare answer that merges with the last character before it.
 
-    The prompt then ends where it ends at inference, and the whole answer is learned.
+    The prompt then ends where it ends at inference, and the whole answer is learned. Some tokenizers trim
+    spaces from their offsets: there an answer that begins with one may have merged, so it comes here too.
     """
     pieces, reached = [], 0
     for start, end in marked.spans:

@@ -1,0 +1,104 @@
+"""`maas data`: what people see, what programs read, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from shell import maas, on_a_terminal
+
+from maas_client.bundled import model_folder
+
+GOOD = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
+needs_model = pytest.mark.skipif(model_folder("tiny-phi3") is None, reason="the tiny model is not built")
+
+
+@pytest.fixture
+def path(empty_home: Path) -> Path:
+    path = empty_home / "rows.jsonl"
+    path.write_text("".join(json.dumps(GOOD) + "\n" for _ in range(12)), encoding="utf-8")
+    return path
+
+
+def spoil(path: Path, rows: int = 25) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"messages": []}\n' * rows)
+
+
+def test_a_good_file_ends_with_0(path: Path) -> None:
+    done = maas("data", "check", path.name)
+    assert done.returncode == 0, done.stderr
+    assert "12: 12 good, 0 bad" in done.stdout
+    assert "±30 %" in done.stdout
+    assert done.stderr == ""
+
+
+def test_bad_rows_end_with_2_and_the_first_20_are_listed(path: Path) -> None:
+    spoil(path)
+    done = maas("data", "check", path.name)
+    assert done.returncode == 2
+    assert "line 13: 'messages' must be a list with at least one message" in done.stdout
+    assert "and 5 more (--all prints each)" in done.stdout
+    assert "line 33:" not in done.stdout
+
+
+def test_all_prints_every_bad_row(path: Path) -> None:
+    spoil(path)
+    done = maas("data", "check", path.name, "--all")
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[:25]] == [
+        f"line {n}" for n in range(13, 38)
+    ]
+
+
+def test_json_is_alone_on_stdout(path: Path) -> None:
+    spoil(path)
+    done = maas("data", "check", path.name, "--all", "-o", "json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["bad"] == 25
+    assert done.stderr.count("line ") == 25
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("data", "check", "nothing.jsonl"), "There is no file nothing.jsonl."),
+        (
+            ("data", "check", "rows.jsonl", "--task", "classification"),
+            "has chat rows; task classification takes",
+        ),
+        (("data", "check", "rows.jsonl", "--model", "./nowhere"), "There is no model folder ./nowhere."),
+        (("data", "check", "rows.jsonl", "--task", "poetry"), "poetry"),
+        (("data", "preview", "rows.jsonl", "--row", "99"), "There is no row 99; rows.jsonl has 12 rows."),
+    ],
+)
+def test_bad_input_is_a_sentence_and_code_2(path: Path, words: tuple[str, ...], said: str) -> None:
+    done = maas(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@needs_model
+def test_preview_marks_loss_with_brackets_without_color(path: Path) -> None:
+    done = maas("data", "preview", path.name, NO_COLOR="1")
+    assert done.returncode == 0, done.stderr
+    assert "「Hi<|end|>」" in done.stdout
+    tokens = json.loads(maas("data", "preview", path.name, "-o", "json").stdout)["tokens"]
+    assert [token["loss"] for token in tokens].count(True) >= 2
+
+
+@needs_model
+def test_preview_colors_loss_on_a_terminal(path: Path) -> None:
+    shown = on_a_terminal("data", "preview", path.name)
+    assert "\x1b[1;32mHi<|end|>" in shown
+    assert "「Hi" not in shown
+
+
+@needs_model
+def test_a_row_whose_answer_is_cut_off_ends_with_2(path: Path) -> None:
+    done = maas("data", "preview", path.name, "--max-length", "3")
+    assert done.returncode == 2
+    assert "Row 1 teaches nothing" in done.stderr
