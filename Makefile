@@ -15,19 +15,19 @@ setup: $(VENV)/.local-installed
 setup-dev: $(VENV)/.dev-installed
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
 
 # PyTorch first and by its pinned version, so that a CPU build that is at hand is taken before anything asks for another.
 $(VENV)/.local-installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; a minute or more)..."
-	$(PIP) torch
-	$(PIP) -e '.[local]'
-	$(BIN)/python -m compileall -q maas_client jobs models
+	@$(PIP) torch
+	@$(PIP) -e '.[local]'
+	@$(BIN)/python -m compileall -q maas_client jobs models
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.local-installed
-	$(PIP) -e '.[local,dev,bench]'
+	@$(PIP) -e '.[local,dev,bench]'
 	@touch $@
 
 demo: setup

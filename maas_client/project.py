@@ -131,8 +131,8 @@ class Project:
         """What a succeeded run left behind. Raises ConflictError while it has not succeeded."""
         return self.platform(record.backend).jobs.artifact(record.ref)
 
-    def evaluate(self, record: RunRecord, data: Path) -> RunRecord:
-        """Start a run, named `<job>-eval`, that scores a succeeded run's model on a file of rows.
+    def plan_evaluation(self, record: RunRecord, data: Path) -> Plan:
+        """The plan of a run, named `<job>-eval`, that scores a succeeded run's model on a file of rows.
 
         The same file again is the same run. The training data need not be there any more.
         """
@@ -150,7 +150,7 @@ class Project:
         job = evaluation_command(spec, self.artifact(record).model, rows.train)
         plan = self.platform(record.backend).jobs.plan(spec)
         steps = (PlanStep("start", job.command),)
-        return self.submit(replace(plan, job=job, hashes=job_hashes(job), steps=steps, warnings=()))
+        return replace(plan, job=job, hashes=job_hashes(job), steps=steps, warnings=())
 
     # -- models
 

@@ -156,15 +156,15 @@ def test_scoring_is_a_run_of_its_own_and_needs_no_training_rows(
     plan.spec.data.train.unlink()
     rows = tmp_path / "other.jsonl"
     rows.write_text('{"text": "a", "label": "b"}\n')
-    scoring = project.evaluate(trained, rows)
+    scoring = project.submit(project.plan_evaluation(trained, rows))
     assert scoring.name == "card-support-eval"
     assert scoring.plan["command"].startswith("python evaluate.py ")
-    assert project.evaluate(trained, rows).id == scoring.id
+    assert project.submit(project.plan_evaluation(trained, rows)).id == scoring.id
     assert project.find("card-support").id == trained.id
     rows.write_text('{"text": "c", "label": "d"}\n')
-    assert project.evaluate(trained, rows).id != scoring.id
+    assert project.submit(project.plan_evaluation(trained, rows)).id != scoring.id
     with pytest.raises(DataError, match="There is no file"):
-        project.evaluate(trained, tmp_path / "nothing.jsonl")
+        project.plan_evaluation(trained, tmp_path / "nothing.jsonl")
 
 
 def test_a_version_says_where_it_came_from(project: Project, plan: Plan, world: World) -> None:

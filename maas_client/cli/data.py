@@ -102,9 +102,10 @@ def _tell(problem: Problem) -> None:
 
 def _report(report: CheckReport, *, with_problems: bool) -> RenderableType:
     from rich.console import Group
+    from rich.markup import escape
     from rich.text import Text
 
-    facts = table({"": "left", " ": "left"}, [[name, value] for name, value in _facts(report)])
+    facts = table({"": "left", " ": "left"}, [[name, escape(value)] for name, value in _facts(report)])
     parts: list[RenderableType] = [facts]
     if report.problems and with_problems:
         parts.append(Text("\nbad rows", style="bold red"))

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_client.cli.output import Output, OutputFormat, ask, emit, say, table
-from maas_client.cli.pages import Page
+from maas_client.cli.output import Output, OutputFormat, ask, emit, say
+from maas_client.cli.views import journey_view, plan_view
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from maas_client.journey import Journey
     from maas_client.plan import Plan
     from maas_client.project import Project
 
@@ -30,7 +27,7 @@ NONE: list[str] = []
 def plan(job: JobFile, overrides: Overrides = NONE, output: Output = OutputFormat.TABLE) -> None:
     """Show everything that a job would do, without doing it."""
     _, made = _planned(job, overrides)
-    emit(made.to_dict(), _plan_view(made))
+    emit(made.to_dict(), plan_view(made))
 
 
 def submit(
@@ -45,7 +42,7 @@ def submit(
     """Start a job's run and return at once. The same job again is the same run."""
     project, made = _planned(job, overrides)
     if dry_run:
-        emit(made.to_dict(), _plan_view(made))
+        emit(made.to_dict(), plan_view(made))
         return
     _confirm(made, yes)
     record = project.submit(made, again=again)
@@ -74,7 +71,7 @@ def run(
     """
     project, made = _planned(job, overrides)
     if dry_run:
-        emit(made.to_dict(), _plan_view(made))
+        emit(made.to_dict(), plan_view(made))
         return
     _confirm(made, yes)
     from maas_client.dashboard.live import watch_run
@@ -104,47 +101,6 @@ def _confirm(made: Plan, yes: bool) -> None:
     say(f"Cost: {made.cost}")
     if not made.is_free:
         ask(f"Start {made.run_id} on {made.target}?", yes=yes)
-
-
-def _plan_view(made: Plan) -> Page:
-    """The run, its command, its cost, every step and what may go wrong."""
-    steps = table(
-        {"": "left", "what": "left", "detail": "left"},
-        [[step.verb, step.what, step.detail] for step in made.steps],
-    )
-    lines = [
-        f"run       {made.run_id}",
-        f"target    {made.target}",
-        f"command   {made.job.command}",
-        f"cost      {made.cost}",
-    ]
-    return Page(*lines, "", steps, *(f"warning: {one}" for one in made.warnings))
-
-
-def journey_view(journey: Journey) -> RenderableType:
-    """The end of a journey: the measured improvement, the version, the endpoint and its answer."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from maas_client.cli.runs import metrics_view
-
-    parts: list[RenderableType] = [
-        Text(f"Run {journey.run.id} succeeded.", style="bold"),
-        metrics_view(journey.result),
-    ]
-    if journey.model is not None:
-        parts.append(Text(f"Registered {journey.model.ref}"))
-    if journey.endpoint is not None:
-        parts.append(
-            Text(
-                f"Endpoint {journey.endpoint.ref.name} is {journey.endpoint.state} at {journey.endpoint.url}"
-            )
-        )
-    if journey.sample is not None and journey.answer is not None:
-        parts.append(Text(f"  asked      {journey.sample['prompt']}"))
-        parts.append(Text(f"  answered   {journey.answer.text}"))
-        parts.append(Text(f"  expected   {journey.sample['expected']}", style="dim"))
-    return Group(*parts)
 
 
 def _clock_time(at: float | None) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_client.cli.output import Output, OutputFormat, emit, say, table
+from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, table
+from maas_client.cli.views import metrics_view, plan_view
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from maas_client.backend import Backend
     from maas_client.ledger import RunRecord
     from maas_client.project import Project
@@ -69,6 +68,7 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", min=1, help="Only the last N lines of what is there.")
     ] = None,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Print what a run wrote."""
     from collections import deque
@@ -86,7 +86,11 @@ def logs(
         require_success(record, project.look(record))
         return
     lines = _lines(jobs, record.ref)
-    for line in deque(lines, maxlen=tail) if tail else lines:
+    wanted = deque(lines, maxlen=tail) if tail else lines
+    if machine_readable():
+        emit(list(wanted))
+        return
+    for line in wanted:
         print(line)
 
 
@@ -153,6 +157,9 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show what training changed on the held-out rows, or score a model on other rows with --data."""
@@ -162,10 +169,14 @@ def evaluate(
         result = project.artifact(record).result
         emit(dict(result), metrics_view(result))
         return
+    plan = project.plan_evaluation(record, data)
+    if dry_run:
+        emit(plan.to_dict(), plan_view(plan))
+        return
     from maas_client.dashboard.live import watch_run
     from maas_client.journey import require_success
 
-    scoring = project.evaluate(record, data)
+    scoring = project.submit(plan)
     require_success(scoring, watch_run(project, scoring))
     result = project.artifact(scoring).result
     emit(dict(result), metrics_view(result))
@@ -176,23 +187,6 @@ def _run_behind(project: Project, what: str) -> RunRecord:
     if ":" in what and "://" not in what:
         return project.find(project.model(what).lineage.run)
     return project.find(what)
-
-
-def metrics_view(result: Mapping[str, Any]) -> RenderableType:
-    """Metrics side by side: before and after training, or those of one scoring."""
-    before, after = result.get("before") or {}, result.get("after") or result.get("metrics") or {}
-    rows = [
-        [name, *([_number(before[name])] if name in before else [""]), _number(value)]
-        for name, value in after.items()
-    ]
-    columns = {"METRIC": "left", "BEFORE": "right", "AFTER": "right"}
-    if not before:
-        columns, rows = {"METRIC": "left", "VALUE": "right"}, [[row[0], row[2]] for row in rows]
-    return table(columns, rows)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _project() -> Project:

@@ -1,0 +1,57 @@
+"""What people see of a plan, of metrics and of a finished journey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from maas_client.cli.pages import Page, Table
+
+if TYPE_CHECKING:
+    from maas_client.journey import Journey
+    from maas_client.plan import Plan
+
+
+def plan_view(plan: Plan) -> Page:
+    """The run, its command, its cost, every step and what may go wrong."""
+    steps = Table(
+        {"": "left", "what": "left", "detail": "left"},
+        [[step.verb, step.what, step.detail] for step in plan.steps],
+    )
+    lines = [
+        f"run       {plan.run_id}",
+        f"target    {plan.target}",
+        f"command   {plan.job.command}",
+        f"cost      {plan.cost}",
+    ]
+    return Page(*lines, "", steps, *(f"warning: {one}" for one in plan.warnings))
+
+
+def metrics_view(result: Mapping[str, Any]) -> Table:
+    """Metrics side by side: before and after training, or those of one scoring."""
+    before, after = result.get("before") or {}, result.get("after") or result.get("metrics") or {}
+    if not before:
+        return Table({"METRIC": "left", "VALUE": "right"}, [[name, _number(after[name])] for name in after])
+    rows = [[name, _number(before.get(name, "")), _number(after[name])] for name in after]
+    return Table({"METRIC": "left", "BEFORE": "right", "AFTER": "right"}, rows)
+
+
+def journey_view(journey: Journey) -> Page:
+    """The end of a journey: the measured improvement, the version, the endpoint and its answer."""
+    parts: list[str | Table] = [f"Run {journey.run.id} succeeded.", metrics_view(journey.result)]
+    if journey.model is not None:
+        parts.append(f"Registered {journey.model.ref}")
+    if journey.endpoint is not None:
+        endpoint = journey.endpoint
+        parts.append(f"Endpoint {endpoint.ref.name} is {endpoint.state} at {endpoint.url}")
+    if journey.sample is not None and journey.answer is not None:
+        parts.append(f"  asked      {journey.sample['prompt']}")
+        parts.append(f"  answered   {journey.answer.text}")
+        parts.append(f"  expected   {journey.sample['expected']}")
+    return Page(*parts)
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
