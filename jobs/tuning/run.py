@@ -18,6 +18,7 @@ from tuning.device import choose_precision, needs_checkpointing
 from tuning.distributed import Processes
 from tuning.evaluation import Scorer, hold
 from tuning.events import EventLog, write_json
+from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
 from tuning.methods import METHODS, count_parameters
 from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
@@ -107,6 +108,8 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     check_fit(model, tokenizer, training.max_length)
     torch.manual_seed(training.seed)
     model = method.prepare(model, config.method).to(processes.device)
+    if processes.device.type == "cpu" and precision == "fp32":
+        make_lean(model)
     checkpointing = needs_checkpointing(model, training, processes.device)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
