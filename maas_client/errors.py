@@ -48,20 +48,20 @@ class MaasError(Exception):
 
 
 class UsageError(MaasError):
-    """The request cannot work as it stands; nothing was sent."""
+    """The request cannot work as it stands; nothing was sent. `problems` holds every problem, a line each."""
 
     exit_code = 2
-
-
-class SpecError(UsageError):
-    """The job file is wrong. `problems` holds every problem of the file, one line each."""
 
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
 
     def to_dict(self) -> dict[str, object]:
-        return {**super().to_dict(), "problems": list(self.problems)}
+        return {**super().to_dict(), **({"problems": list(self.problems)} if self.problems else {})}
+
+
+class SpecError(UsageError):
+    """The job file is wrong."""
 
 
 class DataError(UsageError):

@@ -130,6 +130,10 @@ class Ledger:
             db.execute(_INSERT_RUN, (run_id, name, backend, fingerprint, number, self._clock(), *texts))
             return _run(db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()), True
 
+    def knows(self, backend: str, fingerprint: str) -> bool:
+        """Whether there is a run with this fingerprint."""
+        return any((run.backend, run.fingerprint) == (backend, fingerprint) for run in self.runs())
+
     def runs(self) -> list[RunRecord]:
         """All runs, newest first."""
         return [_run(row) for row in self._rows("SELECT * FROM runs ORDER BY created_at DESC, rowid DESC")]

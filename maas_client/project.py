@@ -68,8 +68,12 @@ class Project:
 
         The same plan is the same run: one that is queued, running or done is returned as it is; one that
         failed or was canceled goes on from its newest checkpoint. `again` makes a new run with the next
-        number.
+        number. Rows that no run of this plan has read yet are checked first: DataError names the bad ones.
         """
+        if not self.ledger.knows(plan.backend, plan.fingerprint):
+            from maas_client.preflight import check_rows
+
+            check_rows(plan.spec)
         record, new = self.ledger.adopt_or_add(
             name=plan.spec.name,
             backend=plan.backend,
