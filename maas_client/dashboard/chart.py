@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 Point = tuple[int, float]
+LOGARITHMIC_FROM = 20.0
 _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
@@ -20,6 +22,7 @@ class Chart:
     high: float
     first: int
     last: int
+    is_logarithmic: bool
 
 
 def draw(
@@ -27,18 +30,22 @@ def draw(
 ) -> Chart | None:
     """Draw `points` as a line and `marked` as marks into width x height cells; None where there is nothing.
 
-    Both share their axes. Points are (step, value), ordered by step, with finite values.
+    Both share their axes; the values are spread by their logarithms where the highest is 20 times the lowest.
+    Points are (step, value), ordered by step, with finite values.
     """
     everything = [*points, *marked]
     if not everything or width < 1 or height < 1:
         return None
     steps, values = [step for step, _ in everything], [value for _, value in everything]
     first, last, low, high = min(steps), max(steps), min(values), max(values)
+    is_logarithmic = low > 0 and high / low >= LOGARITHMIC_FROM
+    bottom, top = (math.log(low), math.log(high)) if is_logarithmic else (low, high)
     fine_width, fine_height = (2 * width, 4 * height) if braille else (width, height)
 
     def place(step: int, value: float, columns: int, rows: int) -> tuple[int, int]:
         across = (step - first) / (last - first) if last > first else 0.0
-        up = value / 2 - low / 2, high / 2 - low / 2  # halves: the whole difference may not fit a float
+        value = math.log(value) if is_logarithmic else value
+        up = value / 2 - bottom / 2, top / 2 - bottom / 2  # halves: the whole difference may not fit a float
         share = up[0] / up[1] if up[1] > 0 else 0.5
         return round((1 - share) * (rows - 1)), round(across * (columns - 1))
 
@@ -47,7 +54,7 @@ def draw(
     marks = frozenset(place(*point, width, height) for point in marked)
     for row, column in marks:
         cells[row][column] = mark
-    return Chart(tuple("".join(line) for line in cells), marks, low, high, first, last)
+    return Chart(tuple("".join(line) for line in cells), marks, low, high, first, last, is_logarithmic)
 
 
 def _line(places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

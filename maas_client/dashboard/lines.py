@@ -67,7 +67,7 @@ def _step(told: _Told, event: Event) -> list[str]:
     words = [f"{tenths * 10} %", f"step {step:,} of {told.steps_total:,}"]
     for name, text in (("loss", "loss {}"), ("tokens_per_s", "{} tokens/s"), ("eta_s", "ETA {}")):
         value = number(event, name)
-        if value is not None:
+        if value is not None and (value > 0 or name == "loss"):
             words.append(
                 text.format({"loss": figure, "tokens_per_s": amount, "eta_s": duration}[name](value))
             )

@@ -13,6 +13,7 @@ from maas_client.run import Event
 
 NOTES = 40
 METRICS = 24
+LARGEST_DRAWN = 1e30
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def with_events(progress: Progress, events: Iterable[Event]) -> Progress:
 
 def _take(progress: Progress, event: Event) -> None:
     at = number(event, "time")
-    progress.at = at if at is not None else progress.at
+    at = at if at is not None and math.isfinite(at) else None
+    progress.at = progress.at if at is None else at
     kind = event.get("event")
     if kind == "step":
         _take_step(progress, event)
@@ -121,7 +123,7 @@ def _take(progress: Progress, event: Event) -> None:
 def _take_start(progress: Progress, event: Event) -> None:
     """A run starts, or goes on from a checkpoint: then what came after the checkpoint did not happen."""
     step = max(0, whole(event, "resumed_from_step") or 0)
-    progress.steps_total = whole(event, "steps_total")
+    progress.steps_total = max(0, whole(event, "steps_total") or 0) or None
     progress.epochs = number(event, "epochs")
     progress.step = step
     progress.is_finished = False
@@ -149,7 +151,7 @@ def _take_step(progress: Progress, event: Event) -> None:
         if value is not None:
             setattr(progress, name, value)
     loss = number(event, "loss")
-    if loss is not None and math.isfinite(loss):
+    if loss is not None and abs(loss) < LARGEST_DRAWN:
         progress.losses.add(step, loss)
 
 
@@ -159,7 +161,7 @@ def _take_validation(progress: Progress, event: Event) -> None:
     if loss is None:
         return
     progress.validation = (step, loss)
-    if math.isfinite(loss):
+    if abs(loss) < LARGEST_DRAWN:
         progress.validations.add(step, loss)
 
 

@@ -24,7 +24,17 @@ from maas_client.dashboard.glyphs import (
     Pen,
 )
 from maas_client.dashboard.progress import Progress
-from maas_client.dashboard.wording import ago, amount, change, duration, figure, metric_names, one_line, size
+from maas_client.dashboard.wording import (
+    ago,
+    amount,
+    change,
+    duration,
+    figure,
+    metric_names,
+    one_line,
+    percent,
+    size,
+)
 from maas_client.endpoint import Billing, EndpointStatus
 from maas_client.run import RunState
 
@@ -80,7 +90,7 @@ def _seen(row: Row, _board: Board, now: float) -> str:
 def _done(row: Row, board: Board, _now: float) -> str:
     detail = board.details.get(row.id)
     share = detail.progress.fraction if detail is not None else None
-    return "" if share is None else f"{int(share * 100)} %"
+    return "" if share is None else percent(share)
 
 
 def _spec(row: Row, *keys: str) -> str:
@@ -185,7 +195,7 @@ def progress_bar(progress: Progress, pen: Pen) -> Text:
             f"/{progress.epochs:g}" if progress.epochs is not None else ""
         )
     share = progress.fraction
-    right = "  ? %" if share is None else f"{int(share * 100):3d} %"
+    right = f"{'? %' if share is None else percent(share):>5}"
     cells = max(0, pen.width - cell_len(left) - cell_len(right) - 4)
     done = int((share or 0.0) * cells)
     bar = [(pen.glyphs.done * done, LINE), (pen.glyphs.left * (cells - done), FAINT)]
@@ -242,7 +252,8 @@ def loss_chart(progress: Progress, pen: Pen, lines: int) -> list[Text]:
             if row == at:
                 text.stylize(MARK, _AXIS + 1 + column, _AXIS + 2 + column)
         made.append(text)
-    first, last = f"step {drawn.first:,}", f"{max(progress.step, drawn.last):,}"
+    scale = f" {glyphs.dot} logarithmic" if drawn.is_logarithmic and columns > 40 else ""
+    first, last = f"step {drawn.first:,}{scale}", f"{max(progress.step, drawn.last):,}"
     gap = max(1, columns - len(first) - len(last))
     return [*made, pen.line((f"{' ' * (_AXIS + 1)}{first}{' ' * gap}{last}", FAINT))]
 

@@ -91,6 +91,16 @@ def figure(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """A difference of two figures, with its sign."""
+    return ("-" if value < 0 else "+") + figure(abs(value))
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in whole percent; 100 % only where all is done."""
+    return f"{int(share * 100 + 1e-9)} %"
+
+
 def metric_names(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
     """Names of metrics in the order in which they came."""
     return [*before, *(name for name in after if name not in before)]
@@ -99,7 +109,7 @@ def metric_names(before: Mapping[str, float], after: Mapping[str, float]) -> lis
 def change(name: str, before: float | None, after: float | None, arrow: str) -> str:
     """`accuracy 0.120 -> 0.830 (+0.710)`, with what is there of both."""
     if before is not None and after is not None:
-        return f"{name} {figure(before)} {arrow} {figure(after)} ({after - before:+.3f})"
+        return f"{name} {figure(before)} {arrow} {figure(after)} ({signed(after - before)})"
     if before is not None:
         return f"{name} {figure(before)} before training"
     return f"{name} {figure(after)} after training" if after is not None else name

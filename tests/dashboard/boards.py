@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+
 from maas_client.dashboard.board import Board, Cursor, with_page, with_runs, with_status
+from maas_client.dashboard.glyphs import UNICODE as UNICODE
 from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
 from maas_client.ledger import RunRecord
 from maas_client.run import Event, Reason, RunState, RunStatus
@@ -144,8 +149,6 @@ def stale() -> Board:
     """A run that was not seen for a minute and a half."""
     made = board((record(FIRST, RunState.RUNNING, seen_at=NOW - 90), *OTHERS), None, list(events(220)), LOG)
     row = made.rows[0]
-    from dataclasses import replace
-
     troubled = replace(row, trouble="The workspace does not answer.")
     return replace(made, rows=(troubled, *made.rows[1:]))
 
@@ -183,4 +186,13 @@ ALL = {
     "failed": failed,
     "succeeded": succeeded,
 }
-ROOT = Path(__file__).parents[2]
+
+
+def drawn(renderable: RenderableType, width: int) -> list[str]:
+    """The lines of a renderable as plain text; each must fit the width."""
+    console = Console(width=width, color_system=None, legacy_windows=False, file=io.StringIO(), _environ={})
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = capture.get().split("\n")[:-1]
+    assert all(cell_len(line) <= width for line in lines)
+    return lines
