@@ -100,18 +100,14 @@ def train_ours(steps: int, *, defaults: bool) -> dict[str, float]:
         return report(run.model, [run.plan.tokens_of_step(step) for step in range(steps)], seconds)
 
 
-def train_trl(steps: int, *, tuned: bool) -> dict[str, float]:
-    """SFTTrainer on the same rows, already encoded, in the same order."""
-    from datasets import Dataset
+def trainer_in_order(seconds: list[float]) -> tuple[Any, Any]:
+    """(an SFTTrainer that takes the rows as they come, a callback that appends the seconds of each step)."""
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    (_, tokenizer), rows = encoded_rows("test.jsonl"), rows_in_order(steps)
-    seconds: list[float] = []
+    from trl import SFTTrainer
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Times each step."""
+        """Times the steps."""
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             self.start = time.perf_counter()
@@ -120,11 +116,22 @@ def train_trl(steps: int, *, tuned: bool) -> dict[str, float]:
             seconds.append(time.perf_counter() - self.start)
 
     class InOrder(SFTTrainer):  # type: ignore[misc]
-        """Takes the rows as they come."""
+        """Does not shuffle."""
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return SequentialSampler(dataset if dataset is not None else self.train_dataset)
 
+    return InOrder, Clock()
+
+
+def train_trl(steps: int, *, tuned: bool) -> dict[str, float]:
+    """SFTTrainer on the same rows, already encoded, in the same order."""
+    from datasets import Dataset
+    from trl import SFTConfig
+
+    (_, tokenizer), rows = encoded_rows("test.jsonl"), rows_in_order(steps)
+    seconds: list[float] = []
+    trainer_class, clock = trainer_in_order(seconds)
     batch = BATCH if tuned else DEFAULT_BATCH
     steps = steps * BATCH // batch  # the same rows
     own = {"bf16": False, "gradient_checkpointing": False, "optim": "adamw_torch_fused"} if tuned else {}
@@ -138,9 +145,9 @@ def train_trl(steps: int, *, tuned: bool) -> dict[str, float]:
             "input_ids": [row.ids.tolist() for row in rows],
             "labels": [row.labels.tolist() for row in rows],
         }
-        trainer = InOrder(
+        trainer = trainer_class(
             model=adapted_model("fp32"), args=settings, train_dataset=Dataset.from_dict(columns),
-            processing_class=tokenizer, callbacks=[Clock()],
+            processing_class=tokenizer, callbacks=[clock],
         )  # fmt: skip
         trainer.train()
     tokens = [
