@@ -78,14 +78,14 @@ def put_compute(call: Call) -> Reply:
 
 def _provision(call: Call, made: Resource, *, refused: bool) -> dict[str, str]:
     def finish(error: dict[str, Any] | None) -> None:
-        if refused:
-            text = "The specified subscription has a total vCPU quota of 0 and cannot accomodate any node."
-            error = {"code": "ClusterCoreQuotaReached", "message": text}
         made["properties"]["provisioningState"] = "Failed" if error else "Succeeded"
         made["properties"]["provisioningErrors"] = [{"error": error}] if error else None
         made["properties"]["modifiedOn"] = call.world.now()
 
-    return call.world.operations.start(call, finish, service="compute", seconds=_CREATION_S)
+    text = "The specified subscription has a total vCPU quota of 0 and cannot accomodate any node."
+    error = {"code": "ClusterCoreQuotaReached", "message": text} if refused else None
+    start = call.world.operations.start
+    return start(call, finish, service="compute", seconds=_CREATION_S, error=error)
 
 
 def _properties(call: Call, asked: dict[str, Any], there: Resource | None) -> dict[str, Any]:

@@ -47,8 +47,12 @@ class Operations:
         *,
         service: str = "mfe",
         seconds: float | None = None,
+        error: dict[str, Any] | None = None,
     ) -> dict[str, str]:
-        """Begin an operation for this request; returns the headers that the caller polls by."""
+        """Begin an operation for this request; returns the headers that the caller polls by.
+
+        It ends with `error`, or with the one that a fault orders.
+        """
         world = self._world
         took = world.timing.provisioning_s if seconds is None else seconds
         request = f"{call.method} {call.path}"
@@ -56,7 +60,8 @@ class Operations:
             took = float(slow["seconds"])
         now = world.clock.now()
         name = f"{service}:{world.workspace_guid(call.workspace_id)}:{uuid.uuid4()}"
-        running = Running(name, call.params["subscription"], world.names.location, now, now + took, finish)
+        subscription, location = call.params["subscription"], world.names.location
+        running = Running(name, subscription, location, now, now + took, finish, error)
         if failure := world.faults.take("lro_fail", request):
             running.error = _error(failure)
         self._running[name] = running

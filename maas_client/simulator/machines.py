@@ -33,11 +33,13 @@ _CPU_SIZES = (
 
 
 def sizes() -> list[Size]:
-    """Every size that is offered: those of the catalog with a known family, and three without GPUs."""
+    """Every size that is offered: those of the catalog, and three without GPUs.
+
+    A size whose family is unknown is a family by itself.
+    """
     gpus = [
-        Size(each.name, each.quota_family, each.vcpus, each.ram_gib, each.gpus)
+        Size(each.name, each.quota_family or f"family of {each.name}", each.vcpus, each.ram_gib, each.gpus)
         for each in catalog.gpus()
-        if each.quota_family
     ]
     return [*gpus, *_CPU_SIZES]
 

@@ -29,11 +29,10 @@ def provision(
     made["properties"]["provisioningState"] = "Creating" if created else "Updating"
 
     def finish(error: dict[str, Any] | None) -> None:
-        error = error or refusal
         made["properties"]["provisioningState"] = "Failed" if error else "Succeeded"
         done(error)
 
-    headers = call.world.operations.start(call, finish)
+    headers = call.world.operations.start(call, finish, error=refusal)
     return Reply(201 if created else 200, made, headers)
 
 

@@ -208,6 +208,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(256)
     except OSError as error:
         listener.close()
         hint = "Use --port 0 for a free one."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shlex
 import signal
@@ -25,7 +24,7 @@ from maas_client.backends.local.process import identify
 from maas_client.bundled import PACKAGE, jobs_folder, model_folder
 from maas_client.simulator.execution import fetch
 from maas_client.simulator.node import LOGS, NODE
-from maas_client.simulator.places import STAND_IN
+from maas_client.simulator.places import STAND_IN, Place, locate
 from maas_client.simulator.replies import Refusal
 from maas_client.simulator.routing import Call
 from maas_client.simulator.world import World
@@ -107,9 +106,8 @@ class Servers:
 
     def _start(self, deployed: Deployed) -> _Server:
         folder = self._world.folder / "servers" / secrets.token_hex(6)
-        target = folder / "model" / (_base_name(deployed.model) or "model")
+        weights = target = folder / "model" / self._base_name(deployed)
         target.mkdir(parents=True)
-        weights = target
         if deployed.model:
             weights = fetch(self._world, deployed.workspace_id, deployed.model, target)
         key = secrets.token_urlsafe(16)
@@ -128,6 +126,12 @@ class Servers:
             words = _bundled_server(weights, deployed.name, state)
         return _Server(folder, _launch(folder, words, place, variables), key)
 
+    def _base_name(self, deployed: Deployed) -> str:
+        """The model's folder below AZUREML_MODEL_DIR: named as the folder that was registered."""
+        place = locate(self._world, deployed.workspace_id, deployed.model) if deployed.model else None
+        path = place.path if isinstance(place, Place) else ""
+        return path.rstrip("/").rpartition("/")[2] or "model"
+
     def log(self, path: str) -> str:
         """What the deployment's process has written."""
         server = self._running.get(path.lower())
@@ -144,10 +148,6 @@ class Servers:
         """End every process."""
         for path in list(self._running):
             self.end(path)
-
-
-def _base_name(uri: str) -> str:
-    return re.sub(r"[^\w.-]", "", uri.rstrip("/").rpartition("/")[2])
 
 
 def _bundled_server(weights: Path, name: str, state: Path) -> list[str]:

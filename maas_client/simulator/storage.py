@@ -22,7 +22,14 @@ ACCOUNT = "maassimulator"
 DEFAULT_CONTAINER = "azureml-blobstore-simulated"
 ARTIFACT_CONTAINER = "azureml"
 _START_S = 60.0
-_DIES_WITH_PARENT = "process.stdin.resume(); process.stdin.on('end', () => process.exit(0));\n"
+_DIES_WITH_PARENT = """\
+process.stdin.resume();
+process.stdin.on('end', () => {
+  process.kill(process.pid, 'SIGTERM');
+  setTimeout(() => process.exit(0), 3000).unref();
+});
+"""
+"""Loaded into Azurite: its end of the pipe closes when the simulator ends, however that ends."""
 
 
 class Storage:
@@ -84,14 +91,15 @@ class Storage:
         """End Azurite and wait until it is gone."""
         if self._process is None:
             return
-        with suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+        self._process.terminate()  # in good order: it writes down what it holds
         try:
-            self._process.wait(5)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         self._process = None
 
     @property

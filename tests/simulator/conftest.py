@@ -1,0 +1,114 @@
+"""One simulator for the whole session, the real Azure packages pointed at it, and a world without storage."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from maas_client.simulator import Simulator
+from maas_client.simulator.application import make_application
+from maas_client.simulator.arm import make_workspace
+from maas_client.simulator.bill import Bill
+from maas_client.simulator.clock import Clock
+from maas_client.simulator.datastores import make_datastores
+from maas_client.simulator.lro import Operations
+from maas_client.simulator.metadata import audiences
+from maas_client.simulator.runner import Runner
+from maas_client.simulator.servers import Servers
+from maas_client.simulator.state import Store
+from maas_client.simulator.storage import Storage, new_key
+from maas_client.simulator.tokens import Tokens
+from maas_client.simulator.world import Names, Timing, World
+
+BASE = "http://localhost:1"
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[Simulator]:
+    """A whole simulator over TLS, with the environment of this process set for it."""
+    with (
+        Simulator(speed=120, timing=Timing(tuning_steps=3)) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delenv("AZUREML_CURRENT_CLOUD", raising=False)
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(azure: Simulator) -> Any:
+    """The real MLClient with the real DefaultAzureCredential."""
+    from azure.ai.ml import MLClient
+    from azure.identity import DefaultAzureCredential
+
+    names = azure.world.names
+    return MLClient(DefaultAzureCredential(), names.subscription, names.resource_group, names.workspace)
+
+
+@pytest.fixture
+def wire(azure: Simulator) -> Iterator[httpx.Client]:
+    """Plain HTTPS to the simulator, signed in. Faults are cleared afterwards."""
+    token, _ = azure.world.tokens.issue(azure.url)
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=azure.url, headers=headers, timeout=20) as connection:
+        yield connection
+    azure.world.faults.clear()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """The parts without server and without Azurite: whatever needs no blob works."""
+    names = Names()
+    made = World(
+        names=names,
+        folder=tmp_path,
+        base_url=BASE,
+        clock=Clock(1),
+        store=Store(),
+        tokens=Tokens(secrets.token_bytes(16), names.tenant, audiences(BASE)),
+        timing=Timing(queue_s=1e6, page_size=3),
+        admin_key="admin",
+        environment={"IDENTITY_HEADER": "secret"},
+    )
+    made.storage = Storage(tmp_path / "storage", None, new_key())
+    made.storage.endpoint = "http://localhost:2/maassimulator"
+    made.bill, made.operations, made.runner = Bill(made), Operations(made), Runner(made)
+    made.servers = Servers(made)
+    make_workspace(made, names.workspace_id, {"kind": "Hub"})
+    make_datastores(made, names.workspace_id)
+    yield made
+    made.runner.stop()
+
+
+_BELOW = ("/jobs", "/models", "/codes", "/data", "/environments", "/datastores", "/computes")
+_BELOW += ("/onlineEndpoints", "/serverlessEndpoints", "/marketplaceSubscriptions")
+Ask = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def ask(world: World) -> Ask:
+    """Send one request to the world's application: ask("GET", "/jobs/x") is below the workspace."""
+    token, _ = world.tokens.issue(BASE)
+    transport = httpx.ASGITransport(make_application(world), raise_app_exceptions=True)
+
+    def send(method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        if path == "" or path.startswith(_BELOW):
+            path = world.names.workspace_id + path
+        query = {"api-version": "2024-10-01-preview", **more.pop("query", {})}
+        query = {key: value for key, value in query.items() if value is not None}
+        headers = {"Authorization": f"Bearer {token}", "x-simulator-key": "admin", **more.pop("headers", {})}
+
+        async def go() -> httpx.Response:
+            async with httpx.AsyncClient(transport=transport, base_url=BASE) as connection:
+                return await connection.request(method, path, json=body, params=query, headers=headers)
+
+        return asyncio.run(go())
+
+    return send
