@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
 BLOCK_BYTES = 1 << 17
 
 
-def read_blocks(stream: BinaryIO, line_limit: int) -> Iterator[tuple[int, bytes, list[bytes] | None]]:
-    """Yield (number of the first line, whole lines, the same split); None: a line over `line_limit` bytes.
+def read_blocks(stream: BinaryIO, line_limit: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield (number of the first line, number of lines, the lines); None: a line over `line_limit` bytes.
 
     At most `line_limit` + BLOCK_BYTES are in memory. The last line may lack its newline.
     """
-    line, kept = 1, b""
-    while data := stream.read(BLOCK_BYTES):
-        end = data.rfind(b"\n") + 1
-        if end:
-            block, kept = kept + data[:end], data[end:]
-            lines = lines_of(block)
-            yield line, block, lines
-            line += len(lines)
-            continue
-        kept += data
-        if len(kept) > line_limit:
-            yield line, b"", None
-            _skip_line(stream)
-            line, kept = line + 1, b""
-    if kept:
-        yield line, kept, lines_of(kept)
-
-
-def _skip_line(stream: BinaryIO) -> None:
-    """Go on to the start of the next line."""
-    while data := stream.read(BLOCK_BYTES):
-        end = data.find(b"\n") + 1
-        if end:
-            stream.seek(end - len(data), os.SEEK_CUR)
-            return
+    line = 1
+    while block := stream.read(BLOCK_BYTES):
+        rest = b"" if block.endswith(b"\n") else stream.readline(line_limit + 1)
+        start = block.rfind(b"\n") + 1
+        too_long = len(block) - start + len(rest) > line_limit
+        block = block[:start] if too_long else block + rest
+        if block:
+            count = block.count(b"\n") + (not block.endswith(b"\n"))
+            yield line, count, block
+            line += count
+        if too_long:
+            yield line, 1, None
+            line += 1
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(BLOCK_BYTES)
 
 
 def lines_of(block: bytes) -> list[bytes]:

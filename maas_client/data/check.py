@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from maas_client.bundled import tuning_module
-from maas_client.data.blocks import read_blocks
-from maas_client.data.duplicates import DuplicateCounter
-from maas_client.data.fast import Block, FastReader
+from maas_client.data.blocks import lines_of, read_blocks
+from maas_client.data.duplicates import DuplicateCounter, row_key
+from maas_client.data.fast import FORMATS, Block, FastReader
+from maas_client.data.formats import FORMATS_HINT, decoded, first_format, task_of_file
 from maas_client.data.report import CheckReport, Histogram, Problem
 from maas_client.data.tokens import Estimate, Meter, choose_meter, tokens_of_bytes
 from maas_client.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from tuning.rows import RowError
+    from tuning.rows import Example, RowError
 
 FOUNDRY_FILE_LIMIT_BYTES = 512 * 1024 * 1024
 FOUNDRY_FEWEST_ROWS = 10
 KEEP = 20
-FORMATS_HINT = "JSON Lines or CSV; maas data check --help names the rows of each task."
-_ROWS_TO_LOOK_AT = 1000
-_FEW_LINES = 16
-_TASK_OF = {
-    "chat": "chat",
-    "prompt/completion": "chat",
-    "text/label": "classification",
-    "text": "text-generation",
-}
+_FEW_LINES = 4
 
 
 def check_file(
@@ -61,41 +54,6 @@ def check_file(
         except tuning_module("datafile").DataError as error:
             raise DataError(error.reason, hint=FORMATS_HINT) from None
         return check.report()
-
-
-def task_of_file(path: Path, task: str | None) -> str:
-    """The task that the first row fits, or `task` when its rows fit that; raises DataError and UsageError."""
-    rows, files = tuning_module("rows"), tuning_module("datafile")
-    if task is not None and task not in rows.TASKS:
-        raise UsageError(f"There is no task {task}.", hint=f"Accepted: {', '.join(rows.TASKS)}.")
-    try:
-        row_format = first_format(path)
-    except files.DataError as error:
-        raise DataError(error.reason, hint=FORMATS_HINT) from None
-    found = task or _TASK_OF.get(row_format, "chat")
-    accepted = rows.accepted_formats(found)
-    if row_format not in (*accepted, "unknown"):
-        raise DataError(
-            f"{path.name} has {row_format} rows; task {found} takes {' or '.join(accepted)} rows.",
-            hint="Give the --task that fits, or convert the rows.",
-        )
-    return found
-
-
-def first_format(path: Path) -> str:
-    """The format of the first row that has one, or "unknown". Raises tuning.datafile.DataError."""
-    rows, files = tuning_module("rows"), tuning_module("datafile")
-    looked_at = 0
-    for _, record in files.read_records(path):
-        looked_at += 1
-        try:
-            return str(rows.row_format(record))
-        except rows.RowError:
-            if looked_at >= _ROWS_TO_LOOK_AT:
-                break
-    if not looked_at:
-        raise files.DataError(f"{path.name} has no rows.")
-    return "unknown"
 
 
 class _Check:
@@ -134,76 +92,62 @@ class _Check:
         with self._files.open_data(self.path) as stream:
             if self._files.is_csv(self.path, stream):
                 for line, record in self._files.csv_records(stream):
-                    self._record(line, record, _csv_hash)
+                    self._record(line, record)
             else:
                 self._json_lines(stream)
 
     def _json_lines(self, stream: BinaryIO) -> None:
-        estimated = isinstance(self.meter, Estimate) and self.format != "unknown"
-        fast = FastReader(self.format) if estimated else None
-        limit = self._files.LINE_LIMIT_BYTES
-        for first, block, lines in read_blocks(stream, limit):
-            if lines is None:
+        fast = (
+            FastReader(self.format) if isinstance(self.meter, Estimate) and self.format in FORMATS else None
+        )
+        for first, count, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
+            if block is None:
                 self._bad(first, self._files.line_too_long())
-            elif fast and len(block) <= limit:
-                self._block(first, block, lines, fast)
+            elif fast:
+                self._block(first, count, block, fast)
             else:
-                self._each_line(first, lines)
+                self._each_line(first, lines_of(block))
 
-    def _block(self, first: int, block: bytes, lines: list[bytes], fast: FastReader) -> None:
+    def _block(self, first: int, count: int, block: bytes, fast: FastReader) -> None:
         """Read good rows many at a time; halve what is not plainly good until few lines are left."""
-        read = fast.read(block, len(lines))
+        read = fast.read(block, count)
         if read is not None:
-            self._accept(first, lines, read)
-        elif len(lines) <= _FEW_LINES:
+            self._accept(first, block, read)
+            return
+        lines = lines_of(block)
+        if count <= _FEW_LINES:
             self._each_line(first, lines)
-        else:
-            half = len(lines) // 2
-            for start, part in ((first, lines[:half]), (first + half, lines[half:])):
-                self._block(start, b"\n".join(part), part, fast)
+            return
+        half = count // 2
+        self._block(first, half, b"\n".join(lines[:half]), fast)
+        self._block(first + half, count - half, b"\n".join(lines[half:]), fast)
 
     def _each_line(self, first: int, lines: list[bytes]) -> None:
         for line, data in enumerate(lines, first):
-            self._line(line, data)
+            if data.strip():
+                self._record(line, decoded(data))
 
-    def _accept(self, first: int, lines: list[bytes], read: Block) -> None:
-        sizes: Sequence[int] = read.sizes
+    def _accept(self, first: int, block: bytes, read: Block) -> None:
+        sizes, keys = read.sizes, read.keys
         places: Sequence[int] = range(len(sizes))
-        if -1 in read.sizes:
+        if -1 in sizes:
+            lines = lines_of(block)
             for place in places:
                 if sizes[place] == -1:
-                    self._line(first + place, lines[place])
+                    self._record(first + place, decoded(lines[place]))
             places = [place for place in places if sizes[place] != -1]
-            lines, sizes = [lines[place] for place in places], [sizes[place] for place in places]
+            sizes, keys = [sizes[place] for place in places], [keys[place] for place in places]
         self.good += len(sizes)
         self.roles.update(read.roles)
         self.sizes.update(sizes)
-        self.duplicates.add(map(hash, lines))
+        self.duplicates.add(keys)
         if self.max_length is not None and sizes and tokens_of_bytes(max(sizes)) > self.max_length:
             for place, size in zip(places, sizes, strict=True):
                 self._note_length(first + place, tokens_of_bytes(size))
 
-    def _line(self, line: int, data: bytes) -> None:
-        if len(data) > self._files.LINE_LIMIT_BYTES:
-            self._bad(line, self._files.line_too_long())
-        elif data.strip():
-            try:
-                record = self._files.decode_row(data)
-            except self._rows.RowError as error:
-                self._bad(line, error)
-            else:
-                self._record(line, record, lambda _: hash(data))
-
-    def _record(self, line: int, record: object, hash_of: Callable[[Any], int]) -> None:
-        if isinstance(record, self._rows.RowError):
-            self._bad(line, record)
-            return
+    def _record(self, line: int, record: object) -> None:
         try:
-            found = self._rows.row_format(record)
-            if found != self.format and self.format != "unknown":
-                reason = self._files.mixed_formats(found, self.format)
-                raise self._rows.RowError(reason, kind="mixed formats")
-            example = self._rows.parse_row(record, self.task)
+            example = self._parse(record)
         except self._rows.RowError as error:
             self._bad(line, error)
             return
@@ -215,8 +159,19 @@ class _Check:
         self.supervised += measured.supervised or 0
         self.tokens[measured.tokens] += 1
         self.roles.update(turn.role for turn in example.messages)
-        self.duplicates.add([hash_of(record)])
+        self.duplicates.add([row_key(example)])
         self._note_length(line, measured.tokens)
+
+    def _parse(self, record: object) -> Example:
+        """The example of a record; raises RowError when the record is one, or is bad."""
+        if isinstance(record, self._rows.RowError):
+            raise record
+        found = self._rows.row_format(record)
+        if found != self.format and self.format in FORMATS:
+            reason = self._files.mixed_formats(found, self.format)
+            raise self._rows.RowError(reason, kind="mixed formats")
+        example: Example = self._rows.parse_row(record, self.task)
+        return example
 
     def _note_length(self, line: int, tokens: int) -> None:
         if self.max_length is not None and tokens > self.max_length:
@@ -275,26 +230,32 @@ class _Check:
         """(line, line of the first equal row) of the first repeats: a second pass, made only if needed."""
         first_at: dict[int, int] = {}
         found = 0
-        for line, row_hash in self._row_hashes() if repeated and self.keep else ():
-            if row_hash not in repeated:
+        for line, key in self._row_keys() if repeated and self.keep else ():
+            if key not in repeated:
                 continue
-            if row_hash in first_at:
-                yield line, first_at[row_hash]
+            if key in first_at:
+                yield line, first_at[key]
                 found += 1
                 if found >= self.keep:
                     return
-            first_at.setdefault(row_hash, line)
+            first_at.setdefault(key, line)
 
-    def _row_hashes(self) -> Iterator[tuple[int, int]]:
+    def _row_keys(self) -> Iterator[tuple[int, int]]:
         with self._files.open_data(self.path) as stream:
             if self._files.is_csv(self.path, stream):
-                for line, record in self._files.csv_records(stream):
-                    if isinstance(record, dict):
-                        yield line, _csv_hash(record)
+                yield from self._good_keys(self._files.csv_records(stream))
                 return
-            for first, _, lines in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
-                yield from enumerate(map(hash, lines or ()), first)
+            fast = FastReader(self.format) if self.format in FORMATS else None
+            for first, count, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
+                read = fast.read(block, count) if fast and block else None
+                if read is not None and -1 not in read.sizes:
+                    yield from enumerate(read.keys, first)
+                elif block is not None:
+                    yield from self._good_keys(enumerate(map(decoded, lines_of(block)), first))
 
-
-def _csv_hash(record: dict[str, str]) -> int:
-    return hash((record["text"], record["label"]))
+    def _good_keys(self, records: Iterable[tuple[int, object]]) -> Iterator[tuple[int, int]]:
+        for line, record in records:
+            try:
+                yield line, row_key(self._parse(record))
+            except self._rows.RowError:
+                continue  # reported in the first pass

@@ -9,16 +9,30 @@ in 180,000.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from tuning.rows import Example
+
+BETWEEN_TURNS = "\x1e"
 BUFFERED_ROWS = 1 << 19
 PARTITIONS = 64
 _SPAN = (1 << 64) // PARTITIONS
 _BORDERS = [-(1 << 63) + _SPAN * number for number in range(1, PARTITIONS)]
+
+
+def row_key(example: Example) -> int:
+    """The hash by which rows are the same: the same texts in the same order, however written."""
+    if example.text is not None:
+        return hash(example.text)
+    text = BETWEEN_TURNS.join([turn.content for turn in example.messages])
+    calls = [turn.tool_calls for turn in example.messages if turn.tool_calls]
+    return hash((text, json.dumps([example.tools, calls]))) if calls or example.tools else hash(text)
 
 
 class DuplicateCounter:
@@ -46,18 +60,14 @@ class DuplicateCounter:
         if len(self._buffer) >= self._buffered_rows:
             self._spill()
 
-    def count(self, most: int = 10_000) -> tuple[int, set[int]]:
+    def count(self, most: int = 1000) -> tuple[int, set[int]]:
         """(repeats, repeated hashes); to be called once, at the end."""
         repeats, repeated = 0, set[int]()
         for group in self._groups():
-            seen: set[int] = set()
-            for row_hash in group:
-                if row_hash not in seen:
-                    seen.add(row_hash)
-                    continue
-                repeats += 1
-                if len(repeated) < most:
-                    repeated.add(row_hash)
+            repeats_here = len(group) - len(set(group))
+            if repeats_here and len(repeated) < most:
+                repeated |= _repeated(group, most - len(repeated))
+            repeats += repeats_here
         return repeats, repeated
 
     def _groups(self) -> Iterator[array[int]]:
@@ -81,3 +91,16 @@ class DuplicateCounter:
             file.write(memoryview(ordered)[start:end])
             start = end
         self._buffer = array("q")
+
+
+def _repeated(group: Iterable[int], most: int) -> set[int]:
+    """The first hashes of the group that occur again, at most `most`."""
+    seen: set[int] = set()
+    repeated: set[int] = set()
+    for row_hash in group:
+        if row_hash in seen:
+            repeated.add(row_hash)
+            if len(repeated) >= most:
+                break
+        seen.add(row_hash)
+    return repeated

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, chain
-from operator import sub
+from itertools import chain, compress
+from operator import not_
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from maas_client.data.duplicates import BETWEEN_TURNS
 from maas_client.data.tokens import MESSAGE_BYTES, text_bytes
+
+_TURN_BYTES = MESSAGE_BYTES - 1  # what a turn adds to its text when the byte between two turns is counted
 
 
 class _System(msgspec.Struct, tag_field="role", tag="system", gc=False, forbid_unknown_fields=True):
@@ -56,9 +59,13 @@ class _Text(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The rows of a block: their sizes in estimated bytes (-1: not plainly valid) and turns by role."""
+    """The rows of a block: sizes in estimated bytes, keys of equal rows, turns by role.
+
+    A size of -1 says that the row is not plainly valid; its key then means nothing.
+    """
 
     sizes: list[int]
+    keys: list[int]
     roles: Counter[str]
 
 
@@ -80,24 +87,23 @@ class FastReader:
 
 def _measure_chats(rows: list[_Chat]) -> Block:
     talks = [row.messages for row in rows]
-    turns = list(chain.from_iterable(talks))
-    texts = [turn.content for turn in turns]
-    kinds = list(map(type, turns))
-    ascii_only = "".join(texts).isascii()
-    lengths = map(len, texts) if ascii_only else map(len, map(str.encode, texts))
-    reached = list(accumulate(lengths, initial=0))
-    ends = list(accumulate(map(len, talks), initial=0))
-    places = [reached[end] + MESSAGE_BYTES * end for end in ends]
-    sizes = list(map(sub, places[1:], places))
-    answered = len(rows) == [kinds[end - 1] for end in ends[1:]].count(_Assistant)
-    asked = _Assistant not in [kinds[start] for start in ends[:-1]]
-    if not (answered and asked) or any(map(str.isspace, texts)):
-        return _one_by_one(talks, sizes)
-    return Block(sizes, Counter({name: kinds.count(kind) for kind, name in _ROLES.items()}))
+    texts = [[turn.content for turn in talk] for talk in talks]
+    joined = list(map(BETWEEN_TURNS.join, texts))
+    lengths = list(map(len, joined))
+    for place in compress(range(len(joined)), map(not_, map(str.isascii, joined))):
+        lengths[place] = len(joined[place].encode())
+    sizes = [length + _TURN_BYTES * len(talk) + 1 for length, talk in zip(lengths, talks, strict=True)]
+    keys = list(map(hash, joined))
+    firsts, lasts = [type(talk[0]) for talk in talks], [type(talk[-1]) for talk in talks]
+    plain = _Assistant not in firsts and lasts.count(_Assistant) == len(lasts)
+    if not plain or any(map(str.isspace, chain.from_iterable(texts))):
+        return Block(sizes, keys, _look_at_each(talks, sizes))
+    kinds = list(map(type, chain.from_iterable(talks)))
+    return Block(sizes, keys, Counter({name: kinds.count(kind) for kind, name in _ROLES.items()}))
 
 
-def _one_by_one(talks: list[list[_Turn]], sizes: list[int]) -> Block:
-    """The same for a block with a conversation that is not plainly valid."""
+def _look_at_each(talks: list[list[_Turn]], sizes: list[int]) -> Counter[str]:
+    """Set the sizes of conversations that are not plainly valid to -1; the turns by role of the others."""
     roles: Counter[str] = Counter()
     for place, talk in enumerate(talks):
         kinds = list(map(type, talk))
@@ -106,21 +112,23 @@ def _one_by_one(talks: list[list[_Turn]], sizes: list[int]) -> Block:
             sizes[place] = -1
         else:
             roles.update(map(_ROLES.__getitem__, kinds))
-    return Block(sizes, roles)
+    return roles
 
 
 def _measure_pairs(pairs: list[tuple[str, str]]) -> Block:
+    joined = list(map(BETWEEN_TURNS.join, pairs))
     sizes = [
-        -1 if asked.isspace() or answer.isspace() else text_bytes(asked + answer) + 2 * MESSAGE_BYTES
-        for asked, answer in pairs
+        -1 if asked.isspace() or answer.isspace() else text_bytes(text) + 2 * _TURN_BYTES + 1
+        for (asked, answer), text in zip(pairs, joined, strict=True)
     ]
     good = len(sizes) - sizes.count(-1)
-    return Block(sizes, Counter({"user": good, "assistant": good}))
+    return Block(sizes, list(map(hash, joined)), Counter({"user": good, "assistant": good}))
 
 
 def _measure_texts(rows: list[_Text]) -> Block:
-    sizes = [-1 if row.text.isspace() else text_bytes(row.text) + MESSAGE_BYTES for row in rows]
-    return Block(sizes, Counter())
+    texts = [row.text for row in rows]
+    sizes = [-1 if text.isspace() else text_bytes(text) + MESSAGE_BYTES for text in texts]
+    return Block(sizes, list(map(hash, texts)), Counter())
 
 
 _READERS: dict[str, tuple[type[msgspec.Struct], Callable[[list[Any]], Block]]] = {
@@ -132,3 +140,5 @@ _READERS: dict[str, tuple[type[msgspec.Struct], Callable[[list[Any]], Block]]] =
     "text/label": (_Label, lambda rows: _measure_pairs([(row.text, row.label) for row in rows])),
     "text": (_Text, _measure_texts),
 }
+
+FORMATS = frozenset(_READERS)

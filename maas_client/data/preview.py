@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.bundled import tuning_module
-from maas_client.data.check import FORMATS_HINT, task_of_file
+from maas_client.data.formats import FORMATS_HINT, task_of_file
 from maas_client.data.tokens import load_tokenizer, tokenizer_folder
 from maas_client.errors import DataError, SettingsError
 

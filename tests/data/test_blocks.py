@@ -7,15 +7,17 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_client.data.blocks import BLOCK_BYTES, read_blocks
+from maas_client.data.blocks import BLOCK_BYTES, lines_of, read_blocks
 
 LIMIT = 4 * BLOCK_BYTES
 
 
 def numbered(content: bytes, limit: int = LIMIT) -> list[tuple[int, bytes | None]]:
     found: list[tuple[int, bytes | None]] = []
-    for first, _, lines in read_blocks(io.BytesIO(content), limit):
-        found += [(first, None)] if lines is None else list(enumerate(lines, first))
+    for first, count, block in read_blocks(io.BytesIO(content), limit):
+        lines = [None] if block is None else lines_of(block)
+        assert len(lines) == count
+        found += enumerate(lines, first)
     return found
 
 
@@ -34,8 +36,16 @@ def test_lines_come_out_as_they_went_in(lines: list[bytes], end: bytes, last: bo
 
 def test_a_block_and_its_lines_are_the_same() -> None:
     content = b"".join(b"%d\n" % number for number in range(100_000))
-    assert b"".join(block for _, block, _ in read_blocks(io.BytesIO(content), LIMIT)) == content
+    assert b"".join(block or b"" for _, _, block in read_blocks(io.BytesIO(content), LIMIT)) == content
     assert len(numbered(content)) == 100_000
+
+
+def test_the_limit_counts_the_newline_as_training_does() -> None:
+    assert numbered(b"x" * (LIMIT - 1) + b"\n" + b"y" * LIMIT + b"\nz") == [
+        (1, b"x" * (LIMIT - 1)),
+        (2, None),
+        (3, b"z"),
+    ]
 
 
 def test_a_line_over_the_limit_is_skipped_and_counted() -> None:
