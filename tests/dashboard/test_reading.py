@@ -1,0 +1,147 @@
+"""What is read, how often, and what a backend that is away does to the board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maas_client.dashboard.board import Board, Command
+from maas_client.dashboard.live import read_once, start_board
+from maas_client.dashboard.reading import SWEEP_S, Reader
+from maas_client.errors import NotFoundError, UnavailableError
+from maas_client.run import RunState
+from tests.dashboard import boards
+from tests.dashboard.stage import Part, Stage, set_up
+
+
+class Clock:
+    """A clock that a test moves; each look at it takes a millisecond."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return set_up(tmp_path)
+
+
+def part_of(stage: Stage, run_id: str) -> Part:
+    return stage.play.parts[run_id]
+
+
+def test_every_page_is_taken_once(stage: Stage) -> None:
+    run = stage.add("card")
+    part, stage.play.page_size = part_of(stage, run.id), 7
+    part.lines, part.events = [f"line {number}" for number in range(50)], list(boards.events(100))
+    reader = Reader(stage.project, clock=Clock())
+    board = reader.read_all(start_board(stage.project), run.id)
+    assert board.detail.lines == tuple(part.lines)
+    assert board.detail.progress.step == 100
+    assert len(board.detail.progress.notes) == len(
+        [event for event in part.events if event["event"] != "step"]
+    )
+    part.lines.append("one more")
+    assert reader.read_all(board, run.id).detail.lines[-2:] == ("line 49", "one more")
+
+
+def test_a_finished_run_is_read_to_its_end_and_then_left_alone(stage: Stage) -> None:
+    run = stage.add("card", RunState.SUCCEEDED)
+    part = part_of(stage, run.id)
+    part.lines = ["the only line"]
+    reader = Reader(stage.project, clock=Clock())
+    board = reader.read_all(start_board(stage.project), run.id)
+    assert board.detail.is_drained
+    part.calls.clear()
+    board = reader.sweep(reader.read_all(reader.runs_and_endpoints(board), run.id))
+    assert part.calls == []
+
+
+def test_other_runs_get_one_look_every_five_seconds_and_finished_ones_none(stage: Stage) -> None:
+    going, done, chosen = stage.add("going"), stage.add("done", RunState.FAILED), stage.add("chosen")
+    stage.project.look(done)
+    for part in stage.play.parts.values():
+        part.calls.clear()
+    clock = Clock()
+    reader = Reader(stage.project, clock=clock)
+    board, _ = reader.read(start_board(stage.project, chosen=chosen.id), chosen.id)
+    for _ in range(3):
+        board = reader.sweep(board)
+    assert part_of(stage, going.id).calls == ["status"]
+    assert part_of(stage, done.id).calls == []
+    clock.now += SWEEP_S
+    reader.sweep(board)
+    assert part_of(stage, going.id).calls == ["status", "status"]
+
+
+def test_a_backend_that_is_away_leaves_the_sight_and_says_why(stage: Stage) -> None:
+    run = stage.add("card")
+    part = part_of(stage, run.id)
+    part.lines = ["first"]
+    reader = Reader(stage.project, clock=Clock())
+    board = reader.read_all(start_board(stage.project), run.id)
+    part.failures, part.lines = 2, ["first", "second"]
+    board, _ = reader.read(board, run.id)
+    assert board.row is not None
+    assert (board.row.state, board.row.trouble) == (RunState.RUNNING, "The service does not answer.")
+    assert isinstance(reader.errors[run.id], UnavailableError)
+    part.failures = 0
+    board = reader.read_all(board, run.id)
+    assert board.row is not None
+    assert (board.row.trouble, board.detail.lines) == ("", ("first", "second"))
+    assert reader.errors == {}
+
+
+def test_a_page_that_was_read_is_kept_when_the_next_one_fails(stage: Stage) -> None:
+    run = stage.add("card")
+    part = part_of(stage, run.id)
+    part.lines, part.events = ["first"], list(boards.events(3))
+    board = start_board(stage.project)
+
+    def fail_at_events(*_: object) -> None:
+        part.failures = 1
+
+    reader = Reader(stage.project, clock=Clock(), listener=fail_at_events)
+    part.calls.clear()
+    board, _ = reader.read(board, run.id)  # the look makes the call for lines fail
+    board, _ = Reader(stage.project, clock=Clock()).read(board, run.id)
+    board = Reader(stage.project, clock=Clock()).read_all(board, run.id)
+    assert board.detail.lines == ("first",)
+    assert board.detail.progress.step == 3
+
+
+def test_commands_are_obeyed_and_their_end_told(stage: Stage) -> None:
+    run = stage.add("card")
+    reader = Reader(stage.project, clock=Clock())
+    board = reader.obey(start_board(stage.project), Command("cancel", run.id))
+    assert board.row is not None
+    assert (board.row.state, board.notice) == (RunState.CANCELED, f"{run.id} is asked to stop.")
+    board = reader.obey(board, Command("resume", run.id))
+    assert board.row is not None
+    assert (board.row.state, board.notice) == (
+        RunState.RUNNING,
+        f"{run.id} goes on from its newest checkpoint.",
+    )
+    part_of(stage, run.id).failures = 1
+    assert reader.obey(board, Command("cancel", run.id)).notice == "The service does not answer. Try again."
+    verbs = [action.verb for action in stage.project.ledger.actions(run.id)]
+    assert verbs == ["cancel", "resume", "cancel"]
+
+
+def test_reading_once_shows_endpoints_and_every_unfinished_run(stage: Stage) -> None:
+    first, second = stage.add("first"), stage.add("second", RunState.QUEUED)
+    del stage.play.parts[first.id]
+    stage.doors.statuses = (boards.endpoint(),)
+    board, reader = read_once(stage.project, chosen=None)
+    assert board.chosen == second.id
+    assert board.endpoints == stage.doors.statuses
+    assert isinstance(reader.errors[first.id], NotFoundError)
+
+
+def test_a_run_that_is_not_there_is_not_read(stage: Stage) -> None:
+    assert Reader(stage.project).read(Board(), "nobody") == (Board(), False)
