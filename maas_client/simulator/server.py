@@ -125,7 +125,9 @@ class Simulator:
             admin_key=self._secrets["admin"],
             quota=self._quota,
         )
-        world.storage = Storage(self._folder / "storage", certificate, self._secrets["storage"])
+        keep = self._kept is not None
+        storage = Storage(self._folder / "storage", certificate, self._secrets["storage"], keep=keep)
+        world.storage = storage
         world.bill = Bill(world)
         world.operations = Operations(world)
         world.runner = Runner(world)

@@ -24,6 +24,7 @@ ARTIFACT_CONTAINER = "azureml"
 _START_S = 60.0
 _DIES_WITH_PARENT = """\
 process.stdin.resume();
+process.stdin.unref();
 process.stdin.on('end', () => {
   process.kill(process.pid, 'SIGTERM');
   setTimeout(() => process.exit(0), 3000).unref();
@@ -33,9 +34,12 @@ process.stdin.on('end', () => {
 
 
 class Storage:
-    """One storage account. `endpoint` is its URL, `suffix` what stands after `.blob.` in account URLs."""
+    """One storage account. `endpoint` is its URL; `keep`: what is in it is wanted again at the next start."""
 
-    def __init__(self, folder: Path, certificate: Certificate | None, key: str) -> None:
+    def __init__(
+        self, folder: Path, certificate: Certificate | None, key: str, *, keep: bool = False
+    ) -> None:
+        self._keep = keep
         self.key = key
         self._folder = folder
         self._certificate = certificate
@@ -91,7 +95,11 @@ class Storage:
         """End Azurite and wait until it is gone."""
         if self._process is None:
             return
-        self._process.terminate()  # in good order: it writes down what it holds
+        if self._keep:  # in good order, which takes seconds: it writes down what it holds
+            self.client.close()
+            self._process.terminate()
+        else:
+            self._process.kill()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,34 @@ pytestmark = pytest.mark.slow
 COMMAND = "import typer; from maas_client.cli.simulate import simulate; typer.run(simulate)"
 
 
-def start(env: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    process = subprocess.Popen(
+Start = Callable[..., tuple[subprocess.Popen[str], dict[str, str]]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start `maas simulate`; what is still there after the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(env: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+        started.append(launch(env, *words))
+        return started[-1], variables_of(started[-1], env)
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def launch(env: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", COMMAND, "--env", str(env), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
+
+
+def variables_of(process: subprocess.Popen[str], env: Path) -> dict[str, str]:
     deadline = time.monotonic() + 60
     while not (env.exists() and "SIMULATOR_KEY" in env.read_text()):
         assert process.poll() is None, process.stderr and process.stderr.read()
@@ -35,14 +56,18 @@ def start(env: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]
         time.sleep(0.05)
     script = f"set -a; . {env}; env"
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env={}, check=True).stdout
-    return process, dict(line.split("=", 1) for line in said.splitlines())
+    return dict(line.split("=", 1) for line in said.splitlines())
 
 
 def family(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def test_the_command_prints_its_variables_and_ends_with_a_bill(tmp_path: Path) -> None:
+def every_process() -> list[psutil.Process]:
+    return list(psutil.process_iter(["cmdline"]))
+
+
+def test_the_command_prints_its_variables_and_ends_with_a_bill(start: Start, tmp_path: Path) -> None:
     process, variables = start(tmp_path / "azure.env")
     assert (tmp_path / "azure.env").stat().st_mode & 0o077 == 0
     url = f"{variables['MAAS_SIMULATOR_URL']}/discovery"
@@ -57,7 +82,7 @@ def test_the_command_prints_its_variables_and_ends_with_a_bill(tmp_path: Path) -
     assert not (tmp_path / "azure.env").exists()
 
 
-def test_killed_outright_it_leaves_no_process(tmp_path: Path) -> None:
+def test_killed_outright_it_leaves_no_process(start: Start, tmp_path: Path) -> None:
     process, variables = start(tmp_path / "azure.env", "--http", "--speed", "1000")
     job = {
         "properties": {
@@ -81,8 +106,9 @@ def test_killed_outright_it_leaves_no_process(tmp_path: Path) -> None:
     while httpx.get(path, headers=bearer).json()["properties"]["status"] != "Running":
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    sleepers = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "400"]]
-    assert len(sleepers) == 1
+    while not (sleepers := [each for each in every_process() if each.info["cmdline"] == ["sleep", "400"]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     others = family(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
