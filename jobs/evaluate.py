@@ -51,9 +51,7 @@ from tuning.tasks import TASKS
 
 @dataclass(frozen=True)
 class Files:
-    """What is scored on what. `base` and `train_labels` may be None; `model` and `base` may be Hugging
-    Face ids.
-    """
+    """What is scored on what; `model` and `base` may be Hugging Face ids."""
 
     model: str
     base: str | None

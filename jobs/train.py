@@ -97,9 +97,7 @@ def run_to_end(
 
 
 def take_all_steps(run: Run) -> None:
-    """Train from where `run.progress` is to the last step; when asked to stop, save and raise
-    StoppedError.
-    """
+    """Train from `run.progress` to the last step; when asked to stop, save and raise StoppedError."""
     training, plan, progress = run.config.training, run.plan, run.progress
     log = StepLog(run.events, run.processes, plan, every=training.log_every_steps)
     while progress.step < plan.steps:

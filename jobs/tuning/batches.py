@@ -22,9 +22,7 @@ ROUND_TO = 8
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """The tokens of one row and their labels (the token itself, or IGNORED), int32 tensors of shape
-    (length,).
-    """
+    """The tokens of one row and their labels (the token or IGNORED): int32 tensors of shape (length,)."""
 
     ids: torch.Tensor
     labels: torch.Tensor
@@ -126,9 +124,7 @@ class Plan:
         self._shuffled: tuple[int, list[list[int]]] = (-1, [])
 
     def _group(self, max_length: int) -> list[list[int]]:
-        """Rows in groups of at most `max_length` tokens; which rows of equal length meet is up to the
-        seed.
-        """
+        """Rows in groups of at most `max_length` tokens; the seed decides which of equal length meet."""
         order = list(range(len(self.lengths)))
         random.Random(f"{self.seed} pack").shuffle(order)
         bins = pack([self.lengths[row] for row in order], max_length)
@@ -152,9 +148,7 @@ class Plan:
         return sum(self.supervised[row] for unit in self.rows_of_step(step) for row in unit)
 
     def shares_of_step(self, step: int, rank: int) -> Iterator[list[int]]:
-        """The row numbers of each micro-batch of a process; in the last step of an epoch some may be
-        empty.
-        """
+        """The row numbers of a process's micro-batches; in an epoch's last step some may be empty."""
         units = self.rows_of_step(step)
         for share in range(rank, self.shares, self.processes):
             yield [row for unit in units[share :: self.shares] for row in unit]

@@ -49,8 +49,9 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-        """Write a checkpoint and drop the oldest. Raises OSError or SafetensorError; then nothing is left
-        behind.
+        """Write a checkpoint and drop the oldest.
+
+        Raises OSError or SafetensorError; then nothing is left behind.
         """
         target = self.folder / f"step-{progress.step:06d}"
         temporary = self.folder / f".writing-{target.name}"
@@ -132,7 +133,7 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    state: dict[nn.Parameter, dict[str, Any]] = {}
+    state: dict[torch.Tensor, dict[str, Any]] = {}
     for key, value in moments.items():
         name, moment = key.rsplit("|", 1)
         place = (

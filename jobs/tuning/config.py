@@ -1,6 +1,4 @@
-"""The config file of the scripts: dataclasses, read strictly; every wrong key or value is one clear
-sentence.
-"""
+"""The config file of the scripts, read strictly: every wrong key or value is one clear sentence."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast to train. `batch_size` counts sequences a step a process (packed ones when
-    packing).
-    """
+    """How long and how fast to train. `batch_size` counts sequences (packed or not) a step a process."""
 
     epochs: float = 3
     max_steps: int | None = None
@@ -56,18 +52,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Share of the training rows to hold out, chosen by the seed. Not used when a validation file is
-    given.
-    """
+    """Share of the training rows to hold out, chosen by the seed; not used beside a validation file."""
 
     split: float = 0.1
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the model is measured before and after: at most `max_rows` held-out rows, answers of
-    `max_new_tokens`.
-    """
+    """How the model is measured before and after: how many held-out rows, and how long an answer."""
 
     max_rows: int = 200
     max_new_tokens: int = 64
@@ -110,8 +102,9 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(value: object) -> Config:
-    """Turn plain JSON data into a Config. Raises InputError naming the key, what was found and what is
-    accepted.
+    """Turn plain JSON data into a Config.
+
+    Raises InputError, which names the key, what was found and what is accepted.
     """
     return _parse_section(Config, value, "")
 

@@ -1,6 +1,4 @@
-"""From data files to token rows: read, split, encode; every row that cannot be used is an error with its
-line.
-"""
+"""From data files to token rows: read, split, encode; a row that cannot be used is an error with its line."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from tuning.rows import Row, read_rows
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows as tokens, held-out rows as they are, all labels (classification), and how many rows
-    were cut.
-    """
+    """Training rows as tokens, held-out rows as they are, all labels, and how many rows were cut."""
 
     train: list[TokenRow]
     validation: list[Row]
@@ -68,18 +64,14 @@ def load_rows(path: Path, task: str) -> list[Row]:
 
 
 def hold_out(rows: list[Row], split: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(rest, held out): a share of the rows drawn by the seed, at least one, both in the order of the
-    file.
-    """
+    """(rest, held out): at least one row is drawn by the seed; both keep the order of the file."""
     chosen = set(random.Random(f"{seed} split").sample(range(len(rows)), max(1, round(split * len(rows)))))
     rest = [row for place, row in enumerate(rows) if place not in chosen]
     return rest, [rows[place] for place in sorted(chosen)]
 
 
 def encode_row(row: Row, path: Path, tokenizer: Any, max_length: int) -> tuple[TokenRow, bool]:
-    """(tokens, whether the row was cut). Raises InputError, naming the line, if no token of the row
-    carries loss.
-    """
+    """(tokens, whether the row was cut). Raises InputError with the line if no token carries loss."""
     try:
         encoded = encode(row.example, tokenizer, max_length)
     except InputError as error:

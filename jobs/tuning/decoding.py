@@ -39,6 +39,7 @@ class _Prompts:
 
     @classmethod
     def padded(cls, prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> _Prompts:
+        """A batch of unread prompts."""
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor(
             [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device
@@ -93,8 +94,7 @@ def decode(
 
 @torch.no_grad()
 def choose_labels(model: Any, prompts: Sequence[Sequence[int]], *, labels: Trie, pad_id: int) -> list[int]:
-    """The number of the label that greedy decoding reaches from each prompt when nothing but labels may be
-    said.
+    """The number of the label that greedy decoding, held to the labels, reaches from each prompt.
 
     A prompt is read no further than its label is decided; what is left of the label then follows by itself.
     """

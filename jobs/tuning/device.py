@@ -13,9 +13,7 @@ from tuning.config import TrainingConfig
 
 CLEARLY_FASTER = 1.3
 NARROW = 512
-BYTES_PER_ACTIVATION = (
-    34 * 4
-)  # a transformer layer keeps about 34 values a token and hidden unit for its backward pass
+BYTES_PER_ACTIVATION = 34 * 4  # a layer keeps about 34 values a token and hidden unit for its backward pass
 
 
 def choose_precision(wanted: str, device: torch.device, hidden_size: int) -> str:

@@ -62,8 +62,9 @@ class Processes:
 
 
 def join(config: DistributedConfig) -> Processes:
-    """Join the processes that torchrun started, or be the only one. Raises InputError if config and start
-    disagree.
+    """Join the processes that torchrun started, or be the only one.
+
+    Raises InputError if the config names another number of them.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if config.strategy == "none" and max(count, config.processes) > 1:

@@ -1,6 +1,4 @@
-"""What ends a script: bad input (exit 2), a failure on the way (exit 1), or a request to stop (exit 128 +
-signal).
-"""
+"""What ends a script: bad input (exit 2), a failure (exit 1), or a request to stop (exit 128 + signal)."""
 
 from __future__ import annotations
 
@@ -8,9 +6,7 @@ import signal
 
 
 class InputError(Exception):
-    """The config, the data or the model cannot be used as given; the message is one sentence and the next
-    thing to try.
-    """
+    """The config, the data or the model cannot be used as given; the message says what to try next."""
 
     exit_code = 2
 

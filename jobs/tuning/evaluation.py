@@ -25,9 +25,7 @@ TOKENS_A_BATCH = 8192
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out row: its tokens with labels, the tokens to answer to, the right answer's tokens, and both
-    as text.
-    """
+    """A held-out row: its tokens, and the prompt and the right answer in it, as tokens and as text."""
 
     row: TokenRow
     prompt: list[int]
@@ -159,9 +157,7 @@ class Scorer:
     def _for_each_prompt(
         self, rows: Sequence[HeldOut], answer: Callable[[list[list[int]]], list[list[int]]]
     ) -> list[list[int]]:
-        """Answer the prompts in batches of similar length, each process its share; the results in the
-        rows' order.
-        """
+        """Answer prompts in batches of similar length, each process its share; results in rows' order."""
         limit = self._prompt_limit()
         prompts = [held.prompt[-limit:] for held in rows[self.processes.rank :: self.processes.count]]
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))

@@ -1,6 +1,4 @@
-"""The files that tell others how a run goes: events.jsonl line by line, and JSON files that appear whole
-or not at all.
-"""
+"""The files that tell others how a run goes: events.jsonl line by line, other JSON whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from typing import Any
 
 
 class EventLog:
-    """Appends one JSON object a line to a file and flushes it at once; on other processes than the first
-    it is silent.
-    """
+    """Appends one JSON object a line to a file, at once; silent on other processes than the first."""
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self._file = path.open("ab", buffering=0) if enabled else None  # nothing is left to flush at the end

@@ -13,9 +13,7 @@ DISK_FULL_SIGNS = ("no space left", "os error 28", "disk quota")
 
 
 def explain(error: BaseException, output: Path) -> str | None:
-    """A sentence and the next thing to try, or None for an error that is neither a full disk nor too
-    little memory.
-    """
+    """A sentence and the next thing to try where disk or memory was too small; None for other errors."""
     text = str(error).lower()
     if isinstance(error, OSError | SafetensorError | RuntimeError) and (
         getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -14,9 +14,7 @@ from tuning.errors import InputError
 
 @dataclass(frozen=True)
 class Method:
-    """`prepare(model, config)` returns the model to train; `is_adapter`: only an adapter is trained and
-    saved.
-    """
+    """`prepare(model, config)` gives the model to train; `is_adapter`: an adapter alone is trained."""
 
     is_adapter: bool
     prepare: Callable[[nn.Module, MethodConfig], nn.Module]

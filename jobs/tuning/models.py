@@ -75,9 +75,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
 
 
 def base_of_adapter(folder: str) -> str | None:
-    """The base model that an adapter folder names, or None if the folder holds no adapter. Raises
-    InputError.
-    """
+    """The base model that an adapter folder names, None for another folder. Raises InputError."""
     path = Path(folder) / ADAPTER_CONFIG
     if not path.is_file():
         return None
@@ -97,9 +95,7 @@ def _check_folder(name: str) -> None:
 
 
 def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
-    """Raise InputError if the tokenizer has tokens that the model lacks, or rows may be longer than it can
-    see.
-    """
+    """Raise InputError if the model lacks tokens of the tokenizer, or sees less than a whole row."""
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise InputError(

@@ -23,9 +23,7 @@ def make_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Ad
 
 
 def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
-    """The learning rate of a step (counted from 0) of `steps`: a linear warm-up, then the schedule's fall
-    to 0.
-    """
+    """The learning rate of a step (from 0) of `steps`: a linear warm-up, then the schedule's fall."""
     warmup = math.ceil(training.warmup_ratio * steps)
     if step < warmup:
         return training.learning_rate * (step + 1) / (warmup + 1)

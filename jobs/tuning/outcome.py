@@ -28,9 +28,7 @@ FREE_KEYS = {
 
 
 def describe(config: Config, train: Path, validation: Path | None, precision: str) -> dict[str, Any]:
-    """What config.json in the output folder holds: the config, the number format in use, the hashes of the
-    data.
-    """
+    """What the output's config.json holds: the config, the chosen number format, hashes of the data."""
     hashes = data_hashes(train, validation)
     return {**asdict(config), "chosen": {"precision": precision}, "hashes": hashes}
 
@@ -41,8 +39,9 @@ def data_hashes(train: Path, validation: Path | None) -> dict[str, str]:
 
 
 def earlier_run(output: Path) -> dict[str, Any] | None:
-    """The description that an earlier run left in the output folder, or None. Raises InputError if it
-    cannot be read.
+    """The description that an earlier run left in the output folder, or None.
+
+    Raises InputError if it cannot be read.
     """
     try:
         description: dict[str, Any] = json.loads((output / CONFIG).read_text(encoding="utf-8"))

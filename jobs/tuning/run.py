@@ -132,9 +132,7 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
 
 
 def _claim_output(config: Config, files: Files, processes: Processes) -> str:
-    """Make sure that the output folder is this run's; returns its precision: an earlier start's, or a
-    choice.
-    """
+    """Make the output folder this run's; returns its precision: an earlier start's, or a new choice."""
     earlier = outcome.earlier_run(files.output)
     if earlier:
         precision = str(earlier["chosen"]["precision"])

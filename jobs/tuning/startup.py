@@ -20,8 +20,7 @@ ENVIRONMENT = {
 
 
 def prepare_process() -> None:
-    """Set defaults of the libraries' environment, and let a stop signal end the process quietly while they
-    load.
+    """Set defaults of the libraries' environment, and let a stop signal end the process while they load.
 
     Call it first in a script, before torch is imported. `StopRequest` takes the signals over later.
     """

@@ -1,6 +1,4 @@
-"""Stop requests: SIGTERM and Ctrl-C are noted, the step in hand is finished, and then the run ends in good
-order.
-"""
+"""Stop requests: SIGTERM and Ctrl-C are noted, the step in hand is finished, and then the run ends."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_quietly_while_starting() -> None:
-    """Until a `StopRequest` takes over (the libraries load for seconds), a stop signal ends the process at
-    once.
-    """
+    """Let a stop signal end the process at once until a `StopRequest` takes over: libraries load slowly."""
     for number in SIGNALS:
         signal.signal(number, lambda received, _frame: os._exit(128 + received))
 

@@ -13,9 +13,7 @@ TEXT_SAMPLES = 20  # continuations to show where nothing is measured on them
 
 @dataclass(frozen=True)
 class Task:
-    """`metric` is the one number to look at, better when `direction` says so; `score` measures all of
-    them.
-    """
+    """`metric` is the one number to look at, `direction` its better side; `score` measures all of them."""
 
     metric: str
     direction: Literal["max", "min"]
