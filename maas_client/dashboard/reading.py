@@ -70,7 +70,9 @@ class Reader:
             board = self._look(board, row)
             came = True
             while came and self._clock() < until:
-                board, came = self._read_page(board, row)
+                board, has_lines = self._read_lines(board, row)
+                board, has_events = self._read_events(board, row)
+                came = has_lines or has_events
             return board, came
         except MaasError as error:
             return self._troubled(board, row, error), False
@@ -116,29 +118,36 @@ class Reader:
         self._looked[row.id] = self._clock()
         status = self._project.look(row.record)
         self.errors.pop(row.id, None)
-        if self._listener is not None:
-            self._listener(row.id, status, (), ())
-        return with_status(board, row.id, status)
+        board = with_status(board, row.id, status)
+        self._tell(board, row, (), ())
+        return board
 
-    def _read_page(self, board: Board, row: Row) -> tuple[Board, bool]:
-        """Take one page of the log and one of the events; True when either brought something."""
-        jobs = self._project.platform(row.record.backend).jobs
+    def _read_lines(self, board: Board, row: Row) -> tuple[Board, bool]:
+        """Take a page of the log; True when it brought something."""
         detail = board.details.get(row.id, Detail())
-        logs, metrics = detail.logs, detail.metrics
-        lines: tuple[str, ...] = ()
-        events: tuple[Event, ...] = ()
-        if logs.is_open:
-            log_page = jobs.logs(row.ref, after=logs.after)
-            lines, logs = log_page.lines, logs.moved(log_page.next)
-        try:
-            if metrics.is_open:
-                metric_page = jobs.metrics(row.ref, after=metrics.after)
-                events, metrics = metric_page.events, metrics.moved(metric_page.next)
-        finally:
-            board = with_page(board, row.id, lines=lines, events=events, logs=logs, metrics=metrics)
-            if self._listener is not None and (status := _status(board, row.id)):
-                self._listener(row.id, status, lines, events)
-        return board, bool(lines or events)
+        if not detail.logs.is_open:
+            return board, False
+        page = self._project.platform(row.record.backend).jobs.logs(row.ref, after=detail.logs.after)
+        logs = detail.logs.moved(page.next)
+        board = with_page(board, row.id, lines=page.lines, events=(), logs=logs, metrics=detail.metrics)
+        self._tell(board, row, page.lines, ())
+        return board, bool(page.lines)
+
+    def _read_events(self, board: Board, row: Row) -> tuple[Board, bool]:
+        """Take a page of the events; True when it brought something."""
+        detail = board.details.get(row.id, Detail())
+        if not detail.metrics.is_open:
+            return board, False
+        page = self._project.platform(row.record.backend).jobs.metrics(row.ref, after=detail.metrics.after)
+        metrics = detail.metrics.moved(page.next)
+        board = with_page(board, row.id, lines=(), events=page.events, logs=detail.logs, metrics=metrics)
+        self._tell(board, row, (), page.events)
+        return board, bool(page.events)
+
+    def _tell(self, board: Board, row: Row, lines: Sequence[str], events: Sequence[Event]) -> None:
+        seen = board.row_of(row.id)
+        if self._listener is not None and seen is not None and seen.status is not None:
+            self._listener(row.id, seen.status, lines, events)
 
     def _troubled(self, board: Board, row: Row, error: MaasError) -> Board:
         self.errors[row.id] = error
@@ -146,11 +155,6 @@ class Reader:
             error.message if isinstance(error, UnavailableError) else f"{error.message} {error.hint}".strip()
         )
         return with_trouble(board, row.id, message)
-
-
-def _status(board: Board, run_id: str) -> RunStatus | None:
-    row = board.row_of(run_id)
-    return row.status if row else None
 
 
 def _is_settled(row: Row) -> bool:

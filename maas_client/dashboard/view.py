@@ -14,6 +14,7 @@ from rich.text import Text
 from maas_client.dashboard import sections
 from maas_client.dashboard.board import Board, Mode
 from maas_client.dashboard.glyphs import ASKING, BOLD, FAINT, STATE_STYLES, UNICODE, WARN, Glyphs, Pen
+from maas_client.dashboard.table import runs_table, sight_age
 from maas_client.run import RunState
 
 TWO_COLUMNS = 100
@@ -101,7 +102,7 @@ def _overview(board: Board, pen: Pen, now: float, height: int) -> list[Text]:
         hint = pen.line("No runs yet. Start one: maas submit JOB.yaml", indent=1)
         return fit([head, Section(1, 1, 1, lambda _: [hint]), *_endpoints(board, pen, now)], height)
     most = min(len(board.rows) + 1, max(1, height // 3), _TABLE_LINES)
-    table = Section(1, 1, most, lambda lines: sections.runs_table(board, pen, now, lines))
+    table = Section(1, 1, most, lambda lines: runs_table(board, pen, now, lines))
     return fit(
         [head, table, *_chosen(board, pen, now, rows_wanted=height // 2), *_endpoints(board, pen, now)],
         height,
@@ -114,7 +115,7 @@ def _header(board: Board, pen: Pen, now: float) -> Text:
     parts += [(f"{counts[state]} {state}", STATE_STYLES[state]) for state in RunState if counts[state]]
     right = Text()
     if board.row is not None:
-        right.append(*sections.sight_age(board.row, now))
+        right.append(*sight_age(board.row, now))
     left = pen.narrowed(max(1, pen.width - cell_len(right.plain) - 1)).joined([("maas watch", BOLD), *parts])
     return pen.spread(left, right)
 

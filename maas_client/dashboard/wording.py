@@ -107,12 +107,11 @@ def metric_names(before: Mapping[str, float], after: Mapping[str, float]) -> lis
 
 
 def change(name: str, before: float | None, after: float | None, arrow: str) -> str:
-    """`accuracy 0.120 -> 0.830 (+0.710)`, with what is there of both."""
+    """`accuracy 0.120 -> 0.830 (+0.710)`, or the one figure that is there."""
     if before is not None and after is not None:
         return f"{name} {figure(before)} {arrow} {figure(after)} ({signed(after - before)})"
-    if before is not None:
-        return f"{name} {figure(before)} before training"
-    return f"{name} {figure(after)} after training" if after is not None else name
+    known = after if before is None else before
+    return name if known is None else f"{name} {figure(known)}"
 
 
 def describe(event: Mapping[str, Any]) -> str:
