@@ -64,6 +64,8 @@ class Gate:
         admin = scope["path"].startswith("/_simulator/")
         if not admin:
             world.requests.append(text)
+            if world.timing.latency_s:
+                await asyncio.sleep(world.timing.latency_s)
         fault = None if admin else world.faults.take(REQUEST_KINDS, text)
         if fault is not None and fault.kind == "reset":
             _break(send)

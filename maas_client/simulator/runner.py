@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -11,6 +13,7 @@ from maas_client.simulator import finetuning, registration
 from maas_client.simulator.execution import Execution, Order
 from maas_client.simulator.machines import is_preemptible, limit_of, size_of_job
 from maas_client.simulator.replies import Refusal
+from maas_client.simulator.routing import seconds_of
 from maas_client.simulator.scripted import Scripted
 from maas_client.simulator.state import Resource
 from maas_client.simulator.world import World
@@ -56,10 +59,11 @@ class Runner:
 
     def cancel(self, job: Resource) -> None:
         """Ask for the end of a job."""
-        job["properties"]["status"] = "CancelRequested"
         life = self._lives.get(job["id"].lower())
         if life is not None:
-            life.canceled.set()
+            with self._world.store.lock:
+                life.canceled.set()
+                job["properties"]["status"] = "CancelRequested"
         else:
             self.scripted.cancel(job, self.record(job["id"]))
 
@@ -197,9 +201,11 @@ class _Life:
         """Carry logs and outputs out while the command runs, until it has ended."""
         looks = 0
         over = False
+        ends = time.monotonic() + self._limit_s()
         while not over:
             over = execution.is_over()
-            if self.canceled.is_set() and not over:
+            late = time.monotonic() > ends
+            if (self.canceled.is_set() or late) and not over:
                 execution.stop()
                 over = True
             lost = self.lost.is_set() and not over
@@ -218,10 +224,18 @@ class _Life:
             if not over:
                 self.canceled.wait(_LOOK_S)
         self._check_canceled()
+        if late and execution.exit_code():
+            raise Refusal(400, "UserError", "The job ran longer than limits.timeout allows and was stopped.")
+
+    def _limit_s(self) -> float:
+        """Real seconds that the command may take."""
+        limits = self.job["properties"].get("limits") or {}
+        return seconds_of(limits.get("timeout")) or math.inf
 
     def _become(self, word: str) -> None:
-        if not self.canceled.is_set():
-            self.job["properties"]["status"] = word
+        with self.world.store.lock:
+            if not self.canceled.is_set():
+                self.job["properties"]["status"] = word
 
     def _wait(self, seconds: float) -> None:
         if not self.world.clock.sleep(seconds, self.canceled):

@@ -50,8 +50,8 @@ class Names:
 class Timing:
     """Simulated seconds that things take, page size of lists, and the cap on training steps.
 
-    Commands take real time. `tuning_steps` caps the optimizer steps of a FineTuning job, which really trains
-    the bundled tiny model.
+    Commands take real time. `latency_s` are real seconds that every answer is held back. `tuning_steps` caps
+    the optimizer steps of a FineTuning job, which really trains the bundled tiny model.
     """
 
     provisioning_s: float = 60.0
@@ -60,6 +60,7 @@ class Timing:
     page_size: int = 50
     tuning_steps: int = 20
     parallel_jobs: int = 2
+    latency_s: float = 0.0
 
 
 @dataclass

@@ -125,6 +125,13 @@ def test_a_failing_command_fails_its_job_with_the_exit_code(
     assert logs(wire, azure, job.name)["user_logs/std_log.txt"] == "about to fail\n"
 
 
+def test_a_job_that_takes_too_long_is_stopped(client: Any, azure: Simulator, tmp_path: Path) -> None:
+    job = submit(client, tmp_path, "sleep 100", timeout=1)
+    assert finish(client, job.name).status == "Failed"
+    record = azure.world.runner.record(f"{azure.world.names.workspace_id}/jobs/{job.name}")
+    assert "limits.timeout" in record["error"]["message"]
+
+
 def running(azure: Simulator, name: str) -> Any:
     found = azure.world.store.get(f"{azure.world.names.workspace_id}/jobs/{name}")
     assert found is not None
