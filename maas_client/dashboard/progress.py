@@ -115,8 +115,9 @@ def _take(progress: Progress, event: Event) -> None:
         _take_validation(progress, event)
     elif kind == "evaluation":
         _take_evaluation(progress, event)
-    elif kind == "finished":
-        progress.is_finished = True
+    elif kind in ("finished", "stopped", "failed"):
+        progress.is_finished = kind == "finished"
+        progress.eta_s = None
     progress.notes = (*progress.notes, Note(at, describe(event)))[-NOTES:]
 
 
