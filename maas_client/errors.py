@@ -132,9 +132,10 @@ class QuotaError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """Not reachable or overloaded just now; trying again may help."""
+    """Not reachable or overloaded just now; trying again may help (after `retry_after_s` where set)."""
 
     exit_code = 4
+    retry_after_s: float | None = None
 
 
 class RunError(MaasError):
