@@ -1,8 +1,7 @@
-"""Settings: the environment and .env, read once. .env.example lists every variable that is read here."""
+"""Settings: the environment and .env. .env.example lists every variable that is read here."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -78,9 +77,8 @@ class Settings(BaseSettings):
     """ARM_CLOUD_METADATA_URL: where another Azure describes itself, such as the one of `maas simulate`."""
 
 
-@cache
 def settings() -> Settings:
-    """The settings of this process. Raises SettingsError that names the variable."""
+    """The settings as they are now. Raises SettingsError that names the variable."""
     try:
         return Settings()
     except ValidationError as error:
