@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from maas_client.cli.options import DryRun
 from maas_client.cli.output import Output, OutputFormat, emit, say
 
 
@@ -39,9 +40,7 @@ def deploy(
         int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")
     ] = 0,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Serve a registered model at an endpoint on this machine, with a key and an end."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maas_client.cli.options import Yes
 from maas_client.cli.output import Output, OutputFormat, ask, emit, say, table
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(name="endpoints", help="List, show and delete endpoints.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the endpoint.", show_default=False)]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
 
 
 @app.command("list")
@@ -94,10 +93,10 @@ def reap(
     )
 
 
-def time_left(status: EndpointStatus, now: float | None = None) -> str:
+def time_left(status: EndpointStatus, now: float) -> str:
     """`3h 12m` until the endpoint ends by itself; `-` where it has no end."""
     if status.expires_at is None:
         return "-"
-    seconds = max(0, int(status.expires_at - (time.time() if now is None else now)))
+    seconds = max(0, int(status.expires_at - now))
     hours, minutes = seconds // 3600, seconds % 3600 // 60
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds % 60:02d}s"

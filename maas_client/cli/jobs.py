@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maas_client.cli.options import DryRun, Yes
 from maas_client.cli.output import Output, OutputFormat, ask, emit, say
 from maas_client.cli.views import journey_view, plan_view
 
@@ -18,9 +19,7 @@ JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_defau
 Overrides = Annotated[
     list[str], typer.Option("--set", help="Override a key: --set training.epochs=1. May be repeated.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")]
 Again = Annotated[bool, typer.Option("--again", help="Make a new run even if this job has one.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
 NONE: list[str] = []
 
 

@@ -59,8 +59,6 @@ Output = Annotated[
 emit() knows what was chosen.
 """
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
-
 
 def machine_readable() -> bool:
     """True when the chosen format is for programs."""

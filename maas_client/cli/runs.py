@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maas_client.cli.options import DryRun
 from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, table
 from maas_client.cli.views import metrics_view, plan_view
 
@@ -72,26 +73,34 @@ def logs(
 ) -> None:
     """Print what a run wrote."""
     from collections import deque
+    from itertools import islice
 
     project = _project()
     record = project.find(run)
     jobs = project.platform(record.backend).jobs
+    lines: Iterable[str] = _lines(jobs, record.ref)
     if follow:
-        from maas_client.following import follow as look_on
+        past = sum(1 for _ in lines) if tail else 0
+        lines = islice(_lines_to_come(jobs, record.ref), max(0, past - (tail or 0)), None)
+    elif tail:
+        lines = deque(lines, maxlen=tail)
+    if machine_readable():
+        emit(list(lines))
+    else:
+        for line in lines:
+            print(line, flush=follow)
+    if follow:
         from maas_client.journey import require_success
 
-        for sight in look_on(jobs, record.ref):
-            for line in sight.lines:
-                print(line, flush=True)
         require_success(record, project.look(record))
-        return
-    lines = _lines(jobs, record.ref)
-    wanted = deque(lines, maxlen=tail) if tail else lines
-    if machine_readable():
-        emit(list(wanted))
-        return
-    for line in wanted:
-        print(line)
+
+
+def _lines_to_come(jobs: Backend, ref: RunRef) -> Iterator[str]:
+    """The log lines from the first on, until the run ends."""
+    from maas_client.following import follow
+
+    for sight in follow(jobs, ref):
+        yield from sight.lines
 
 
 def _lines(jobs: Backend, ref: RunRef) -> Iterator[str]:
@@ -118,9 +127,7 @@ def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
 @app.command()
 def resume(
     run: RunKey = "last",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Go on with a failed or canceled run from its newest checkpoint."""
@@ -157,9 +164,7 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would happen; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show what training changed on the held-out rows, or score a model on other rows with --data."""

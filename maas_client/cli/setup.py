@@ -44,13 +44,15 @@ def doctor(output: Output = OutputFormat.TABLE) -> None:
 
 def schema(
     to: Annotated[Path | None, typer.Option("--to", help="Write it to a file, for editors.")] = None,
+    output: Output = OutputFormat.JSON,
 ) -> None:
     """Print the JSON Schema of a job file."""
     from maas_client.jobschema import job_schema
 
-    text = json.dumps(job_schema(), indent=2) + "\n"
+    made = job_schema()
+    text = json.dumps(made, indent=2)
     if to is None:
-        print(text, end="")
+        emit(made, text)
     else:
-        to.write_text(text, encoding="utf-8")
+        to.write_text(text + "\n", encoding="utf-8")
         say(f"Wrote {to}. In the job file: # yaml-language-server: $schema={to}")

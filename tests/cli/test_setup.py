@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.shell import maas
 
@@ -57,6 +58,7 @@ def test_schema_is_json_that_describes_every_key(empty_home: Path) -> None:
     keys = [key for part in parts for key in part.get("properties", {}).values()]
     assert len(keys) > 40
     assert all(key["description"] for key in keys)
+    assert yaml.safe_load(maas("schema", "-o", "yaml").stdout) == schema
     ended = maas("schema", "--to", "schema.json")
     assert json.loads((empty_home / "schema.json").read_text()) == schema
     assert "yaml-language-server: $schema=schema.json" in ended.stderr
