@@ -13,7 +13,8 @@ from maas_client.command import CommandJob, JsonFile
 from maas_client.spec import JobSpec
 
 _CHUNK_BYTES = 1 << 20
-_IGNORED = {"__pycache__", ".DS_Store", "examples"}
+NOT_CODE = ("__pycache__", ".DS_Store", "examples")
+"""Names in a folder of code that are neither hashed nor copied with it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def folder_hash(folder: Path) -> str:
 def _folder_bytes(folder: Path) -> Iterator[bytes]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not _IGNORED.intersection(relative.parts):
+        if path.is_file() and not set(NOT_CODE).intersection(relative.parts):
             yield f"\0{relative.as_posix()}\0{path.stat().st_size}\0".encode()
             yield from _file_bytes(path)
 

@@ -13,9 +13,7 @@ from maas_client.backends.local.folders import copy_file, publish, staging
 from maas_client.backends.local.wire import JOB, LAUNCH, LOG, Launch, write_json
 from maas_client.command import CommandJob, JsonFile, bind
 from maas_client.errors import PlanError
-from maas_client.plan import Plan, folder_hash
-
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", ".DS_Store", "examples")
+from maas_client.plan import NOT_CODE, Plan, folder_hash
 
 
 def prepare(plan: Plan, folder: Path, *, grace_s: float) -> None:
@@ -47,7 +45,7 @@ def _about(plan: Plan) -> dict[str, object]:
 
 
 def _copy_code(plan: Plan, target: Path) -> None:
-    shutil.copytree(plan.job.code, target, ignore=_LEFT_OUT)
+    shutil.copytree(plan.job.code, target, ignore=shutil.ignore_patterns(*NOT_CODE))
     _require_same("code", plan.job.code, plan.hashes.get("code"), folder_hash(target))
 
 
