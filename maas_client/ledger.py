@@ -132,7 +132,7 @@ class Ledger:
 
     def knows(self, backend: str, fingerprint: str) -> bool:
         """Whether there is a run with this fingerprint."""
-        return any((run.backend, run.fingerprint) == (backend, fingerprint) for run in self.runs())
+        return bool(self._rows(_NEWEST_RUN, (backend, fingerprint)))
 
     def runs(self) -> list[RunRecord]:
         """All runs, newest first."""

@@ -55,8 +55,9 @@ class Lineage:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """One look at a version in a registry. `folder` holds its files; `metrics` is {"before": {...}, "after":
-    {...}}.
+    """One look at a version in a registry.
+
+    `folder` holds its files; `metrics` is {"before": {...}, "after": {...}}.
     """
 
     ref: ModelRef

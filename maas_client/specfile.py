@@ -52,7 +52,8 @@ def deploy_spec(name: str, ttl: str, port: int) -> DeploySpec:
         detail = error.errors(include_url=False)[0]
         key = tuple(detail["loc"])
         wanted = accepted(DeploySpec, key)
-        raise SpecError(f"--{dotted(key)}: found {found(detail['input'])}; accepted: {wanted}.") from error
+        what = f"--{dotted(key)}: found {found(detail['input'])}; accepted: {wanted}."
+        raise SpecError(what, hint="maas deploy --help shows the options.") from error
 
 
 def _document(path: Path) -> Document:

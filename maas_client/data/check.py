@@ -42,7 +42,7 @@ def check_file(
     bad rows are in the report, not raised.
     """
     if max_length is not None and max_length < 1:
-        raise UsageError(f"max_length must be at least 1, found {max_length}.")
+        raise UsageError(f"max_length is {max_length}.", hint="It counts tokens: 1 or more, or None.")
     meter = choose_meter(model)
     found_task = task_of_file(path, task)
     with DuplicateCounter() as duplicates:

@@ -83,7 +83,7 @@ def preview_row(
             raise record
         example = rows.parse_row(record, found_task)
     except rows.RowError as error:
-        raise DataError(f"Row {number} (line {line}) is bad: {error.reason}.") from None
+        raise DataError(f"Row {number} (line {line}) is bad: {error.reason}.", hint=FORMATS_HINT) from None
     tokenizer = _tokenizer(name)
     tokens, runs = _marked(example, tokenizer, max_length)
     return Preview(

@@ -59,9 +59,8 @@ def look_at(folder: Path) -> Look:
     try:
         processes = Processes.read(folder / PROCESS)
         alive = processes is not None and any(map(is_alive, processes.both))
-        ended = Exit.read(
-            folder / EXIT
-        )  # after the process table: an exit between the two looks is then seen
+        # After the process table, so that an exit between the two looks is seen.
+        ended = Exit.read(folder / EXIT)
         asked = Cancel.read(folder / CANCEL) is not None
         wants_result = "run" in (read_json(folder / JOB) or {}).get("outputs", ())
     except ServiceError as error:

@@ -34,7 +34,8 @@ def told(operation: str, place: Path) -> Iterator[None]:
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             hint = "Choose a folder that you may write to with MAAS_HOME."
             raise AccessDeniedError(f"{where}: {words}.", operation=operation, hint=hint) from error
-        raise ServiceError(f"{where}: {words}.", operation=operation) from error
+        hint = f"Check {place}, then give the same command again."
+        raise ServiceError(f"{where}: {words}.", operation=operation, hint=hint) from error
 
 
 def _first_cause(error: OSError) -> str:

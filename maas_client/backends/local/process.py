@@ -124,16 +124,23 @@ def supervise(folder: Path, *, secrets: Mapping[str, str] | None = None) -> None
         )
     except OSError as error:
         words = error.strerror or str(error)
-        raise UnavailableError(f"No process can be started: {words}.", operation="start") from error
+        hint = "Close other programs and try again."
+        raise UnavailableError(
+            f"No process can be started: {words}.", operation="start", hint=hint
+        ) from error
     with starter:
         try:
             _, said = starter.communicate(timeout=_START_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             starter.kill()
-            raise UnavailableError(f"The process for {folder} did not start.", operation="start") from None
+            hint = "The machine may be busy; try again in a moment."
+            raise UnavailableError(
+                f"The process for {folder} did not start.", operation="start", hint=hint
+            ) from None
     if starter.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {starter.returncode}"]
-        raise ServiceError(f"{folder.name} could not be started: {last[0]}", operation="start")
+        hint = "maas doctor says what this machine lacks."
+        raise ServiceError(f"{folder.name} could not be started: {last[0]}", operation="start", hint=hint)
 
 
 def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
