@@ -28,9 +28,11 @@ def job_file_page() -> str:
     lines = [
         "# The job file",
         "",
-        "Generated from `maas_client/spec.py` by `make docs`. `maas schema` prints the same as JSON Schema for editors.",
+        "Generated from `maas_client/spec.py` by `make docs`. "
+        "`maas schema` prints the same as JSON Schema for editors.",
         "",
-        "Paths are relative to the job file. `${VAR}` is not expanded. `--set training.epochs=1` overrides a key on the",
+        "Paths are relative to the job file. `${VAR}` is not expanded. "
+        "`--set training.epochs=1` overrides a key on the",
         "command line. Unknown keys are errors; all problems of a file are told at once, each with its line.",
         "",
         "```yaml",
@@ -55,7 +57,8 @@ def _part(prefix: str, part: type[BaseModel]) -> Iterator[str]:
         key = info.alias or name
         child = child_model(part, (key,))
         accepts = "a part, below" if child else field_words(info)
-        yield f"| `{prefix}{key}` | {_cell(accepts)} | {_cell(_default(info, child))} | {_cell(description(part, key))} |"
+        cells = (f"`{prefix}{key}`", accepts, _default(info, child), description(part, key))
+        yield f"| {' | '.join(map(_cell, cells))} |"
         if child:
             inner.append((f"{prefix}{key}.", child))
     yield ""

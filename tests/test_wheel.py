@@ -47,7 +47,8 @@ def maas(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     [site] = (folder / "lib").glob("python*/site-packages")
     here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-    # A plain path line: modules of this environment are found, its own .pth files (the editable checkout) are not read.
+    # A plain path line: modules of this environment are found; its own .pth files (the editable checkout)
+    # are not read.
     (site / "dependencies.pth").write_text(f"{here}\n", encoding="utf-8")
     return folder / "bin" / "maas"
 
