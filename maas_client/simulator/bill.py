@@ -69,8 +69,12 @@ class Bill:
         with self._lock:
             self._lines.append(line)
 
-    def open_account(self, path: str, what: str, price_name: str, instances: int = 1) -> None:
-        """Charge by the hour from now on, or with another number of instances."""
+    def open_account(self, path: str, what: str, price_name: str = "", instances: int = 1) -> None:
+        """Charge by the hour from now on, or with another number of instances.
+
+        `price_name` is a size or a service of the catalog; without it the price is unknown, as it is for the
+        hosting of serverless endpoints.
+        """
         self.close_account(path)
         with self._lock:
             self._since[path.lower()] = (self._world.clock.now(), what, instances, price_name)
@@ -119,6 +123,8 @@ class Bill:
 
 
 def _price(name: str) -> float | None:
+    if not name:
+        return None
     size = find_size(name)
     found = catalog.price(size.name if size else name)
     return found.usd_per_hour if found else None

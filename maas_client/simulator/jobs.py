@@ -179,7 +179,7 @@ def _outputs(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         }
         for key, each in asked.items()
     }
-    default = f"azureml://datastores/{ARTIFACT_STORE}/paths/ExperimentRun/dcid.{name}"
+    default = f"azureml://datastores/{ARTIFACT_STORE}/ExperimentRun/dcid.{name}"
     outputs["default"] = {
         "description": None,
         "uri": default,

@@ -15,7 +15,7 @@ from maas_client.simulator.world import World
 
 STAND_IN = "tiny-phi3"
 """The bundled model that stands for every model of a registry."""
-_DATASTORE = re.compile(r"azureml://(?:.+/)?datastores/([^/]+)/paths/(.*)", re.IGNORECASE)
+_DATASTORE = re.compile(r"azureml://(?:.+/)?datastores/([^/]+)/(?:paths/)?(.*)", re.IGNORECASE)
 _JOB_OUTPUT = re.compile(r"azureml://jobs/([^/]+)/outputs/([^/]+)(?:/paths/(.*))?", re.IGNORECASE)
 _LOCATION = re.compile(
     r"azureml://locations/[^/]+/workspaces/([^/]+)/(models|data)/([^/]+)/versions/([^/]+)", re.IGNORECASE

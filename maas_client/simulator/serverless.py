@@ -20,7 +20,6 @@ _ENDPOINT = WORKSPACE + "/serverlessEndpoints/{endpoint}"
 _SUBSCRIPTION = WORKSPACE + "/marketplaceSubscriptions/{name}"
 _REGISTRY_MODEL = re.compile(r"azureml://registries/([^/]+)/models/([^/]+)(/.*)?", re.IGNORECASE)
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{1,50}[a-zA-Z0-9]")
-PRICE = "foundry-hosting"
 
 
 def _missing(kind: str, name: str) -> Any:
@@ -73,7 +72,7 @@ def put_endpoint(call: Call) -> Reply:
     def done(error: dict[str, Any] | None) -> None:
         made["properties"]["endpointState"] = "CreationFailed" if error else "Online"
         if error is None:
-            call.world.bill.open_account(path, f"serverless endpoint {name}, hosting", PRICE)
+            call.world.bill.open_account(path, f"serverless endpoint {name}, hosting")
 
     return provision(call, made, created=there is None, done=done)
 

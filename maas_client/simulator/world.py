@@ -33,7 +33,7 @@ class Names:
     workspace: str = "simulated-ws"
     location: str = "eastus2"
     tenant: str = "99999999-8888-7777-6666-555555555555"
-    workspace_kind: str = "Hub"
+    workspace_kind: str = "Default"
 
     @property
     def group_id(self) -> str:
