@@ -22,7 +22,7 @@ from maas_client.run import Artifact, RunRef, RunState, RunStatus
 from maas_client.spec import DeploySpec
 
 T = TypeVar("T")
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 LOOK_S = 0.02
 
 

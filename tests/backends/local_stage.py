@@ -16,6 +16,8 @@ from maas_client.plan import Plan, job_hashes
 from maas_client.run import RunRef
 from maas_client.spec import JobSpec
 
+PATIENCE_S = 90.0
+
 COMMAND = (
     "python train.py --config ${{inputs.config}} --train ${{inputs.train}} --model ${{inputs.model}} "
     "--output ${{ outputs.run }}"
@@ -146,7 +148,7 @@ server.serve_forever()
 class LocalStage:
     """The local platform under `root`/home, with scripts in `root`/code-*. `now` may be moved."""
 
-    def __init__(self, root: Path, *, grace_s: float = 1.0) -> None:
+    def __init__(self, root: Path, *, grace_s: float = 5.0) -> None:
         self.root = root
         self.home = root / "home"
         self.now_offset_s = 0.0
@@ -192,7 +194,7 @@ class LocalStage:
 
     def processes(self, ref: RunRef) -> Processes:
         """Who runs it, once the command has been started."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             processes = Processes.read(self.folder(ref) / "process.json")
             if processes is not None and processes.child is not None:
@@ -208,7 +210,7 @@ class LocalStage:
             both: tuple[ProcessId | None, ...] = (processes.child, processes.supervisor)
             for process in both:
                 kill_group(process)
-            assert wait_gone(both, 10), [process for process in both if is_alive(process)]
+            assert wait_gone(both, PATIENCE_S), [process for process in both if is_alive(process)]
 
     def _code(self, script: str, text: str, key: str = "") -> Path:
         folder = self.root / f"code-{script}-{abs(hash(key))}"

@@ -93,7 +93,7 @@ def test_kill_9_of_the_server_is_seen_and_deployed_over(stage: LocalStage, model
     before = processes(stage)
     kill(getattr(before, who))
     assert over(stage, status.ref).state is EndpointState.FAILED
-    assert wait_gone(before.both, 5)
+    assert wait_gone(before.both, 60)
     with pytest.raises(ConflictError):
         stage.endpoints.access(status.ref)
     again = ready(stage, stage.endpoints.deploy(model, spec))
@@ -111,7 +111,7 @@ def test_an_endpoint_ends_with_its_time(stage: LocalStage, model: ModelRef) -> N
     seen = stage.endpoints.status(status.ref)
     assert seen.state is EndpointState.EXPIRED
     assert "1h" in seen.message
-    assert wait_gone(both, 5)
+    assert wait_gone(both, 60)
     assert ready(stage, stage.endpoints.deploy(model, spec)).state is EndpointState.READY
     stage.endpoints.delete(status.ref)
 
@@ -145,7 +145,7 @@ def test_two_deployments_at_once_are_one_endpoint(stage: LocalStage, model: Mode
 def test_a_deployment_cut_off_before_its_start_is_made_anew(stage: LocalStage, model: ModelRef) -> None:
     status = stage.endpoints.deploy(model, DeploySpec(name="card-end"))
     kill(processes(stage).supervisor)
-    assert wait_gone(processes(stage).both, 5)
+    assert wait_gone(processes(stage).both, 60)
     (folder(stage) / "process.json").unlink()
     seen = stage.endpoints.status(status.ref)
     assert (seen.state, seen.native_state) == (EndpointState.FAILED, "prepared, not started")

@@ -19,7 +19,7 @@ from maas_client.backends.local.process import identify, is_alive, wait_gone
 from maas_client.backends.local.wire import CANCEL, EXIT, PROCESS, Processes, ProcessId
 from maas_client.run import Reason, RunRef, RunState
 from tests.backends.local_stage import LocalStage
-from tests.contract import all_lines, ended, started, wait_for
+from tests.contract import PATIENCE_S, all_lines, ended, started, wait_for
 
 CLIENT = """
 import pathlib, sys, time
@@ -74,13 +74,13 @@ def test_kill_9_of_the_command(stage: LocalStage) -> None:
     status = ended(stage, ref)
     assert (status.state, status.reason, status.exit_code) == (RunState.FAILED, Reason.KILLED, 137)
     assert any(line.startswith("step") for line in status.tail)
-    assert wait_gone((processes.supervisor,), 5)
+    assert wait_gone((processes.supervisor,), PATIENCE_S)
 
 
 def test_kill_9_of_the_supervisor_stops_the_command(stage: LocalStage) -> None:
     ref, processes = running(stage)
     kill(processes.supervisor)
-    assert wait_gone((processes.child,), 5)
+    assert wait_gone((processes.child,), PATIENCE_S)
     status = ended(stage, ref)
     assert (status.state, status.reason) == (RunState.FAILED, Reason.KILLED)
     assert "checkpoint kept" in all_lines(stage, ref)
@@ -106,13 +106,13 @@ def test_a_command_that_ignores_the_request_is_killed_after_the_grace(stage: Loc
     stage.jobs.cancel(ref)
     assert stage.jobs.status(ref).state is RunState.CANCELING
     assert ended(stage, ref).state is RunState.CANCELED
-    assert wait_gone((processes.child, processes.supervisor), 5)
+    assert wait_gone((processes.child, processes.supervisor), PATIENCE_S)
 
 
 def test_a_stubborn_command_without_supervisor_is_killed_by_a_later_cancel(stage: LocalStage) -> None:
     ref, processes = running(stage, "stubborn")
     kill(processes.supervisor)
-    wait_gone((processes.supervisor,), 5)
+    wait_gone((processes.supervisor,), PATIENCE_S)
     assert stage.jobs.status(ref).state is RunState.RUNNING
     stage.jobs.cancel(ref)
     assert stage.jobs.status(ref).state is RunState.CANCELING
@@ -142,7 +142,7 @@ def test_a_signal_from_elsewhere_is_no_cancel(stage: LocalStage) -> None:
 def test_a_restart_of_the_machine(stage: LocalStage) -> None:
     ref, processes = running(stage)
     kill(processes.supervisor)
-    wait_gone((processes.child, processes.supervisor), 5)
+    wait_gone((processes.child, processes.supervisor), PATIENCE_S)
     _rewrite(stage.folder(ref) / PROCESS, boot="another life")
     status = stage.jobs.status(ref)
     assert (status.state, status.reason) == (RunState.FAILED, Reason.KILLED)
@@ -152,7 +152,7 @@ def test_a_restart_of_the_machine(stage: LocalStage) -> None:
 def test_a_process_number_used_again_is_not_the_run(stage: LocalStage) -> None:
     ref, processes = running(stage)
     kill(processes.supervisor)
-    wait_gone((processes.child, processes.supervisor), 5)
+    wait_gone((processes.child, processes.supervisor), PATIENCE_S)
     _rewrite(stage.folder(ref) / PROCESS, pid=os.getpid())
     assert stage.jobs.status(ref).state is RunState.FAILED
     stage.jobs.cancel(ref)
@@ -163,7 +163,7 @@ def test_a_killed_run_whose_result_is_there_succeeded(stage: LocalStage) -> None
     ref = stage.jobs.submit(stage.plan("succeed"))
     ended(stage, ref)
     (stage.folder(ref) / EXIT).unlink()
-    wait_gone((stage.processes(ref).supervisor,), 5)
+    wait_gone((stage.processes(ref).supervisor,), PATIENCE_S)
     assert stage.jobs.status(ref).state is RunState.SUCCEEDED
 
 
@@ -202,7 +202,7 @@ def test_half_prepared_runs_of_killed_clients_are_removed(stage: LocalStage) -> 
 def test_two_submits_at_once_start_one_run(stage: LocalStage, clients: Clients) -> None:
     two = clients(2)
     (stage.root / "go").touch()
-    said = [client.communicate(timeout=30)[0].strip() for client in two]
+    said = [client.communicate(timeout=PATIENCE_S)[0].strip() for client in two]
     assert said[0] == said[1] != ""
     ref = RunRef.parse(said[0])
     started(stage, ref)

@@ -121,7 +121,7 @@ def test_cancel_keeps_a_checkpoint_and_resume_finishes(stage: LocalStage, proces
     assert final(stage, ref) is RunState.CANCELED, stage.jobs.status(ref)
     events = stage.jobs.metrics(ref, after=None).events
     assert "stopped" in [event["event"] for event in events]
-    assert wait_gone(stage.processes(ref).both, 5)
+    assert wait_gone(stage.processes(ref).both, 60)
     stage.jobs.resume(ref)
     assert final(stage, ref) is RunState.SUCCEEDED, stage.jobs.status(ref)
     steps = steps_seen(stage, ref)

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     lineage = Lineage(run="by-hand-1", base_model="tiny-phi3", task="chat", method="full")
     model = platform.models.register("tiny", Artifact(folder / "run", {"adapter": False}), lineage)
     platform.endpoints.deploy(model.ref, DeploySpec(name="tiny"))
-    ref, end = EndpointRef("local", "tiny"), time.monotonic() + 60
+    ref, end = EndpointRef("local", "tiny"), time.monotonic() + 120
     while platform.endpoints.status(ref).state is not EndpointState.READY:
         assert time.monotonic() < end, platform.endpoints.status(ref)
         time.sleep(0.1)
@@ -54,7 +54,7 @@ def chat(home: Path, *words: str, given: str = "") -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -107,7 +107,7 @@ class Terminal:
         self.seen = ""
 
     def wait_for(self, text: str) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while text not in self.seen:
             assert time.monotonic() < end, f"{text!r} did not come: {self.seen!r}"
             assert self._read(), f"it ended before {text!r}: {self.seen!r}"
@@ -116,7 +116,7 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def exit_code(self) -> int:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while self._read() and time.monotonic() < end:
             pass
         if time.monotonic() >= end:

@@ -206,7 +206,7 @@ def test_ctrl_c_ends_with_130(number: signal.Signals) -> None:
         text=True,
     )
     try:
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=90) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     finally:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SERVE, TINY_PHI3 = ROOT / "jobs" / "serve.py", ROOT / "models" / "tiny-phi3"
 KEY = "a-key-for-tests"
 NAME = "tiny"
-START_S = 60
+START_S = 120
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -107,12 +107,12 @@ class Server:
 
     def client(self) -> httpx.Client:
         headers = {"authorization": f"Bearer {KEY}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def start_server(folder: Path, model: Path, *more: str) -> Server:

@@ -111,7 +111,7 @@ def test_a_killed_merge_is_done_by_the_next_one(adapter: Path, tmp_path: Path) -
         str(tmp_path),
     ]
     process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (tmp_path / ".model.partial").exists() and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

@@ -222,7 +222,7 @@ def test_an_engine_that_breaks_tells_its_reader() -> None:
 def test_more_than_enough_waiting_requests_are_refused() -> None:
     async def crowd() -> None:
         turns = Turns(SlowEngine(), waiting_limit=1)
-        first, second = (turns.answer([1], Settings(max_tokens=500)) for _ in range(2))
+        first, second = (turns.answer([1], Settings(max_tokens=5000)) for _ in range(2))
         await anext(first)
         waiting = asyncio.ensure_future(anext(second))
         await asyncio.sleep(0.02)

@@ -126,7 +126,7 @@ def start_answer(server: Server) -> subprocess.Popen[bytes]:
     code = (
         "import httpx, sys\n"
         "body = {'messages': [{'role': 'user', 'content': 'Hi'}], 'stream': True, 'max_tokens': 90000}\n"
-        "client = httpx.Client(headers={'api-key': sys.argv[2]}, timeout=60, trust_env=False)\n"
+        "client = httpx.Client(headers={'api-key': sys.argv[2]}, timeout=120, trust_env=False)\n"
         "with client.stream('POST', sys.argv[1], json=body) as reply:\n"
         "    for line in reply.iter_lines():\n"
         "        print(line, flush=True)\n"
@@ -146,7 +146,7 @@ def test_a_signal_ends_it_in_order(model: Path, tmp_path: Path, number: signal.S
     client = start_answer(server)
     try:
         server.process.send_signal(number)
-        assert server.process.wait(15) == 128 + number
+        assert server.process.wait(60) == 128 + number
     finally:
         client.kill()
         client.communicate()
@@ -160,15 +160,15 @@ def test_a_signal_ends_it_in_order(model: Path, tmp_path: Path, number: signal.S
 
 @pytest.mark.slow
 def test_it_ends_by_itself_when_its_time_is_over(model: Path, tmp_path: Path) -> None:
-    expires_at = time.time() + 12
+    expires_at = time.time() + 25  # time enough to load, on a slow machine too
     server = start_server(tmp_path, model, "--expires-at", str(expires_at))
     try:
         assert server.state["expires_at"] == expires_at
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     finally:
         server.stop()
     assert server.state["ended_by"] == "expiry"
-    assert 0 <= server.state["ended_at"] - expires_at < 3
+    assert 0 <= server.state["ended_at"] - expires_at < 15
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_a_killed_server_frees_its_port_and_claims_no_end(model: Path, tmp_path:
     server = start_server(tmp_path, model)
     port = str(server.state["port"])
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(60)
     assert "ended_at" not in server.state
     server.state_file.unlink()
     again = start_server(tmp_path, model, "--port", port)
@@ -198,10 +198,10 @@ def test_a_client_that_leaves_frees_the_model(model: Path, tmp_path: Path) -> No
         start = time.monotonic()
         reply = server.client().post("/v1/chat/completions", json={**QUESTION, "max_tokens": 5})
         assert reply.status_code == 200
-        assert time.monotonic() - start < 5  # the abandoned answers would take minutes
+        assert time.monotonic() - start < 30  # the abandoned answers would take minutes
         with pytest.raises(httpx.ReadTimeout):
             server.client().post("/chat/completions", json={**QUESTION, "max_tokens": 90_000}, timeout=0.5)
-        reply = server.client().post("/v1/chat/completions", json={**QUESTION, "max_tokens": 5}, timeout=5)
+        reply = server.client().post("/v1/chat/completions", json={**QUESTION, "max_tokens": 5}, timeout=30)
         assert reply.status_code == 200
         assert "Traceback" not in server.log.read_text()
     finally:
