@@ -27,12 +27,13 @@ class Problem:
     text: str
 
 
-def load_spec(path: Path, overrides: Iterable[str] = ()) -> JobSpec:
+def load_spec(path: Path | str, overrides: Iterable[str] = ()) -> JobSpec:
     """Read and check a job file. `overrides` are `key.path=value` texts that win over the file.
 
     Relative paths are joined to the file's folder; the result holds absolute ones. Raises SpecError, which
     lists every problem.
     """
+    path = Path(path)
     document = _document(path)
     problems = [Problem(line, dotted(key), text) for line, key, text in document.problems]
     overridden = _apply(document, overrides, problems)
