@@ -54,11 +54,19 @@ def azurite() -> Path:
         raise _not_installed(str(error)) from None
     if done.returncode:
         shutil.rmtree(making, ignore_errors=True)
-        raise _not_installed((done.stderr.strip().splitlines() or ["npm failed"])[-1])
+        raise _not_installed(_reason(done.stderr))
     with suppress(OSError):  # somebody else was faster
         making.rename(folder)
     shutil.rmtree(making, ignore_errors=True)
     return main
+
+
+def _reason(said: str) -> str:
+    """The line of npm's words that says most: its first error that is more than a code."""
+    errors = [line.partition("error ")[2] for line in said.splitlines() if "error " in line]
+    return next(
+        (line.rstrip(".") for line in errors if " " in line and not line.startswith("code")), "npm failed"
+    )
 
 
 def _not_installed(words: str) -> UnavailableError:
