@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from maas_client.cli import chat, data, deploy, endpoints, jobs, models, runs, setup, watch
+from maas_client.cli import chat, data, deploy, endpoints, jobs, models, runs, setup, simulate, watch
 from maas_client.errors import MaasError, QuotaError, UsageError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-START, JOB, RESULT, SERVE = "Start here", "Jobs", "Results", "Serving"
+START, JOB, RESULT, SERVE, REHEARSE = "Start here", "Jobs", "Results", "Serving", "Rehearsing"
 app.command(rich_help_panel=START)(setup.init)
 app.command(rich_help_panel=START)(setup.doctor)
 app.command(rich_help_panel=START)(setup.schema)
@@ -36,6 +36,7 @@ app.command(rich_help_panel=SERVE)(deploy.deploy)
 app.add_typer(endpoints.app, name="endpoints", rich_help_panel=SERVE)
 app.command(rich_help_panel=SERVE)(chat.chat)
 app.command(rich_help_panel=SERVE)(endpoints.reap)
+app.command(rich_help_panel=REHEARSE)(simulate.simulate)
 
 
 def _print_version(value: bool) -> None:
