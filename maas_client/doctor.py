@@ -64,16 +64,19 @@ def _memory() -> Check:
 
 
 def _disk(home: Path) -> Check:
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    place = _there(home)
     free = shutil.disk_usage(place).free / _GIB
     return Check("Disk", free >= _MIN_DISK_GIB, f"{free:.1f} GiB free at {place}", "Free some space.")
 
 
 def _home(home: Path) -> Check:
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
-    return Check(
-        "Home", os.access(place, os.W_OK), str(home), "Set MAAS_HOME to a folder that can be written."
-    )
+    may_write = os.access(_there(home), os.W_OK)
+    return Check("Home", may_write, str(home), "Set MAAS_HOME to a folder that can be written.")
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _bundled() -> Check:
@@ -87,6 +90,6 @@ def _ledger(project: Project) -> Check:
     from maas_client.errors import ServiceError
 
     try:
-        return Check("Ledger", True, f"{len(project.runs())} runs in {project.ledger.path}")
+        return Check("Ledger", True, f"runs: {len(project.runs())}, in {project.ledger.path}")
     except ServiceError as error:
         return Check("Ledger", False, error.message, error.hint)

@@ -1,4 +1,4 @@
-"""Watch runs and endpoints until they come to an end: the only place that sleeps."""
+"""Watch runs and endpoints until they come to an end: the only place that polls a backend."""
 
 from __future__ import annotations
 
@@ -106,8 +106,9 @@ def wait_until_ready(
         if status.state is EndpointState.READY:
             return status
         if status.state is not EndpointState.STARTING:
+            words = (status.message or status.native_state).rstrip(".")
             raise ServiceError(
-                f"Endpoint {ref.name} is {status.state}: {status.message or status.native_state}.",
+                f"Endpoint {ref.name} is {status.state}: {words}.",
                 operation="deploy",
                 hint=f"maas endpoints delete {ref.name}, then deploy again.",
             )

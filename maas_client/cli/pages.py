@@ -17,8 +17,9 @@ class Table:
         self.rows = rows
 
     def plain(self) -> str:
-        """Every cell whole, two blanks between columns."""
-        lines = [list(self.columns), *self.rows]
+        """Every cell whole, two blanks between columns; no heading where there are no words for one."""
+        head = [list(self.columns)] if self._has_heading else []
+        lines = [*head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         sides = [side == "right" for side in self.columns.values()]
         return "\n".join(
@@ -29,10 +30,14 @@ class Table:
             for line in lines
         )
 
+    @property
+    def _has_heading(self) -> bool:
+        return any(heading.strip() for heading in self.columns)
+
     def __rich__(self) -> RenderableType:
         from rich.table import Table as RichTable
 
-        made = RichTable(box=None, pad_edge=False, header_style="bold")
+        made = RichTable(box=None, pad_edge=False, header_style="bold", show_header=self._has_heading)
         for heading, side in self.columns.items():
             made.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
         for row in self.rows:

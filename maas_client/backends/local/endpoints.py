@@ -93,8 +93,9 @@ class LocalEndpoints:
         """URL and key. Raises ConflictError while the endpoint is not ready."""
         status = self.status(ref)
         if status.state is not EndpointState.READY:
-            words = f"Endpoint {ref.name} is {status.state}: {status.message or status.native_state}."
-            raise ConflictError(words, operation="access", hint=f"maas endpoints show {ref.name}")
+            words = (status.message or status.native_state).rstrip(".")
+            what = f"Endpoint {ref.name} is {status.state}: {words}."
+            raise ConflictError(what, operation="access", hint=f"maas endpoints show {ref.name}")
         with told("access", self._endpoints):
             key = (self._endpoints / ref.name / KEY).read_text(encoding="utf-8")
         return EndpointAccess(status.url, ref.name, key)

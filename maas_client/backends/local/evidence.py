@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maas_client.backends.local.pages import last_text
 from maas_client.backends.local.process import boot_name, is_alive
 from maas_client.backends.local.wire import (
     CANCEL,
@@ -32,7 +33,6 @@ from maas_client.errors import ServiceError
 from maas_client.run import Reason, RunState, RunStatus
 
 _TAIL_LINES = 15
-_TAIL_BYTES = 64 << 10
 _FULL_BYTES = 1 << 20
 _STOP_CODES = {128 + signal.SIGTERM, 128 + signal.SIGINT}
 _DISK = re.compile(r"no space left|disk [^\n]*is full|disk quota|os error 28|file too large", re.IGNORECASE)
@@ -180,7 +180,7 @@ def _reason(look: Look, killed: bool, words: str) -> Reason:
 
 def _tail(log: Path) -> tuple[str, ...]:
     """The last lines of the last attempt."""
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in _last_text(log).split("\n")]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in last_text(log).split("\n")]
     lines = lines[:-1] if lines and not lines[-1] else lines
     marks = [number for number, line in enumerate(lines) if re.fullmatch(r"--- attempt \d+ ---", line)]
     return tuple(lines[marks[-1] + 1 if marks else 0 :][-_TAIL_LINES:])
@@ -188,19 +188,10 @@ def _tail(log: Path) -> tuple[str, ...]:
 
 def _failed_event(events: Path, began: float) -> str:
     """The message of the last `failed` event since the attempt began, or nothing."""
-    for line in reversed(_last_text(events).split("\n")):
+    for line in reversed(last_text(events).split("\n")):
         event: Any = None
         with suppress(ValueError):
             event = json.loads(line)
         if isinstance(event, dict) and event.get("event") == "failed" and event.get("time", 0) >= began - 1:
             return str(event.get("message", ""))
     return ""
-
-
-def _last_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            return file.read(_TAIL_BYTES).decode(errors="replace")
-    except OSError:
-        return ""

@@ -12,6 +12,7 @@ from maas_client.run import Event
 
 PAGE_BYTES = 256 << 10
 _UTF8_BYTES = 4
+_TAIL_BYTES = 64 << 10
 
 
 def read_lines(path: Path, after: str | None, *, ended: bool) -> tuple[tuple[str, ...], str | None]:
@@ -35,6 +36,16 @@ def read_events(path: Path, after: str | None, *, ended: bool) -> tuple[tuple[Ev
     """Events after the cursor, and the next cursor. A torn last line waits; a broken one is left out."""
     lines, cursor = read_lines(path, after, ended=ended)
     return tuple(_events(lines)), cursor
+
+
+def last_text(path: Path) -> str:
+    """The last 64 KiB of a file as text; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            return file.read(_TAIL_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _offset(after: str | None) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maas_client.backends.local.pages import last_text
 from maas_client.backends.local.process import boot_name, is_alive
 from maas_client.backends.local.wire import EXIT, PROCESS, Exit, Processes, Record, read_json
 from maas_client.endpoint import EndpointRef, EndpointState
@@ -19,7 +19,6 @@ LOG = "log.txt"
 _HEALTH_TIMEOUT_S = 1.0
 _YOUNG_S = 30.0
 _OK = 200
-_TAIL_BYTES = 16 << 10
 _STOP_CODES = {0, 130, 143}
 
 
@@ -120,8 +119,5 @@ def _dead(processes: Processes | None, ended: Exit | None, log: Path) -> tuple[E
 
 
 def _last_line(log: Path) -> str:
-    with suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-        lines = [line.strip() for line in file.read(_TAIL_BYTES).decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")
-    return ""
+    lines = [line.strip() for line in last_text(log).splitlines()]
+    return next((line for line in reversed(lines) if line), "")
