@@ -25,11 +25,10 @@ TOKENS_A_BATCH = 8192
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out row: its tokens, and the prompt and the right answer in it, as tokens and as text."""
+    """A held-out row: its tokens, the tokens to answer to, and the question and the answer as text."""
 
     row: TokenRow
     prompt: list[int]
-    expected_ids: list[int]
     prompt_text: str
     expected: str
     label: str | None
@@ -62,7 +61,7 @@ def _hold(row: Row, path: Path, tokenizer: Any, max_length: int) -> HeldOut:
         text = tokenizer.decode(prompt, skip_special_tokens=True)
     answer = tokenizer.decode(expected, skip_special_tokens=True).strip()
     end_id = expected[-1] if row.example.messages and expected else None
-    return HeldOut(tokens, prompt, expected, text, answer, row.example.label, end_id)
+    return HeldOut(tokens, prompt, text, answer, row.example.label, end_id)
 
 
 def _last_question(example: Example) -> str:

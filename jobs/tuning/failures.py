@@ -28,5 +28,5 @@ def explain(error: BaseException, output: Path) -> str | None:
             "training.gradient_accumulation (the result stays the same), or lower training.max_length."
         )
     if isinstance(error, OSError):
-        return f"Cannot write to {output}: {error.strerror or error}."
+        return f"Cannot write to {output}: {error.strerror or error}; try another --output."
     return None

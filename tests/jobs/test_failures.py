@@ -33,7 +33,9 @@ def test_a_full_disk() -> None:
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         write_json(tmp_path / "gone" / "result.json", {})
-    assert explain(caught.value, OUTPUT) == "Cannot write to out: No such file or directory."
+    assert explain(caught.value, OUTPUT) == (
+        "Cannot write to out: No such file or directory; try another --output."
+    )
 
 
 def test_other_errors_stay_as_they_are() -> None:
