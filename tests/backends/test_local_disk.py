@@ -31,6 +31,15 @@ def small_disk(tmp_path: Path) -> Iterator[LocalStage]:
     subprocess.run(["umount", str(home)], check=True)
 
 
+def fill(stage: LocalStage) -> Path:
+    """The file that takes all the room that is left."""
+    filler = stage.home / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return filler
+
+
 def test_a_submission_that_does_not_fit_leaves_nothing(small_disk: LocalStage) -> None:
     small_disk.data.write_bytes(b"x" * (2 * DISK_KIB << 10))
     plan = small_disk.plan("succeed")
@@ -53,10 +62,7 @@ def test_a_command_that_fills_the_disk_fails_for_that_reason(small_disk: LocalSt
 
 def test_a_start_on_a_full_disk_says_so_and_works_later(small_disk: LocalStage) -> None:
     plan = small_disk.plan("succeed")
-    filler = small_disk.home / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(b"x" * 4096):
-            pass
+    filler = fill(small_disk)
     with pytest.raises(QuotaError):
         small_disk.jobs.submit(plan)
     filler.unlink()
@@ -66,10 +72,7 @@ def test_a_start_on_a_full_disk_says_so_and_works_later(small_disk: LocalStage) 
 def test_a_run_on_a_full_disk_can_be_stopped(small_disk: LocalStage) -> None:
     ref = small_disk.jobs.submit(small_disk.plan("endless"))
     started(small_disk, ref)
-    filler = small_disk.home / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(b"x" * 4096):
-            pass
+    filler = fill(small_disk)
     with pytest.raises(QuotaError):
         small_disk.jobs.cancel(ref)
     status = ended(small_disk, ref)
