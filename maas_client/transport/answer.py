@@ -19,7 +19,7 @@ _ID_HEADERS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """One answer. Header names are lower-case; `body` is the parsed JSON, None where there is none."""
 
@@ -28,6 +28,10 @@ class Answer:
     content: bytes = b""
     body: Any = None
     url: str = ""
+
+    def __repr__(self) -> str:
+        """Without headers and body, which may hold keys and signed URLs."""
+        return f"Answer(status={self.status}, url={shown_url(self.url)!r})"
 
     @property
     def text(self) -> str:

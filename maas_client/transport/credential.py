@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from maas_client.errors import AccessDeniedError, ServiceError, UnavailableError
 from maas_client.transport.errorwords import one_line
 from maas_client.transport.hints import SIGN_IN
+from maas_client.transport.redaction import quiet_sdk_logs
 
 if TYPE_CHECKING:
     from maas_client.settings import Settings
@@ -110,6 +111,7 @@ class AzureCredential:
         """The azure.identity credential itself, for the Azure packages (azure-ai-ml, azure-storage-blob)."""
         with self._lock:
             if self._source is None:
+                quiet_sdk_logs()
                 self._source = self._open_source()
             return self._source
 

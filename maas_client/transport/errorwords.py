@@ -11,6 +11,7 @@ from typing import Any
 from maas_client.transport.redaction import redact
 
 _LONGEST = 400
+_MOST_READ = 8_000
 _XML = re.compile(r"<(?P<name>code|message)>(?P<value>.*?)</(?P=name)>", re.IGNORECASE | re.DOTALL)
 _XML_ID = re.compile(r"RequestId:\s*([0-9a-f-]{16,})", re.IGNORECASE)
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -50,7 +51,7 @@ def error_words(body: Any, text: str = "", headers: Mapping[str, str] | None = N
 
 def one_line(text: object) -> str:
     """Text on one line, redacted, at most 400 characters."""
-    line = " ".join(redact(str(text or "")).split())
+    line = redact(" ".join(str(text or "")[:_MOST_READ].split()))
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3].rstrip() + "..."
 
 
@@ -155,6 +156,7 @@ def _list(value: Any) -> list[Any]:
 
 def _of_text(text: str) -> ErrorWords:
     """Storage's XML, a proxy's HTML, or plain text."""
+    text = text[:_MOST_READ]
     parts = {match["name"].lower(): match["value"] for match in _XML.finditer(text)}
     if parts:
         ids = tuple(dict.fromkeys(_XML_ID.findall(text)))

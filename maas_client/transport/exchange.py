@@ -34,7 +34,7 @@ class Timeouts:
     whole_s: float = 120.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """What is sent. `headers` are the caller's; the credential's are added only for trusted hosts."""
 

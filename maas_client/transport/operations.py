@@ -51,7 +51,7 @@ class Operation:
 
     name: str
     method: str
-    url: str
+    url: str = field(repr=False)
     answer: Answer
     state: OperationState = OperationState.RUNNING
     native_state: str = ""

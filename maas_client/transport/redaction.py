@@ -36,7 +36,7 @@ _AUTHORIZATION = re.compile(
     r"""(?P<label>\bauthorization\\?["']?\s*[:=]\s*\\?["']?(?:(?:basic|bearer|\w+)\s+)?)[^\s"',;<>\\]+""",
     re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(?P<label>[a-z][a-z0-9+.-]*://)[^/\s@\"'?#]+(?=@)", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?P<label>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^/\s@\"'?#]+(?=@)", re.IGNORECASE)
 _SHAPES = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){0,4}"  # JSON web tokens
     r"|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}=="  # storage account keys: 64 bytes
@@ -86,6 +86,14 @@ class RedactingFilter(logging.Filter):
         text = self._urls.sub(r"\1?" + HIDDEN, record.getMessage())
         record.msg, record.args = redact(text), None
         return True
+
+
+def quiet_sdk_logs() -> None:
+    """Keep the Azure packages' log records off stderr; who sets up logging still gets them."""
+    for name in ("azure", "msal"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def quiet_http_logs() -> None:

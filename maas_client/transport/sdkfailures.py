@@ -170,5 +170,5 @@ def _headers(error: BaseException) -> dict[str, str]:
 
 def _first_line(error: BaseException) -> str:
     """The message without the lines of facts that the packages add below it."""
-    text = str(getattr(error, "message", None) or error).strip()
+    text = str(getattr(error, "message", None) or next(iter(error.args), "")).strip()
     return text.splitlines()[0] if text else ""

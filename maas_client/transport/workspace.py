@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import SettingsError
+from maas_client.transport.redaction import quiet_sdk_logs
 from maas_client.transport.sdkfailures import sdk_calls
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Workspace:
 def _open_client(target: Target, credential: AzureCredential, cloud: Cloud) -> Any:
     from azure.ai.ml import MLClient
 
-    logging.getLogger("azure").setLevel(logging.ERROR)
+    quiet_sdk_logs()
     options: dict[str, Any] = {"show_progress": False, "enable_telemetry": False}
     if "ARM_CLOUD_METADATA_URL" not in os.environ and "AZUREML_CURRENT_CLOUD" not in os.environ:
         options |= _cloud_options(cloud)

@@ -81,7 +81,7 @@ class Loopback:
                 stage.calls.append(call)
                 self.give(stage.answer(call))
 
-            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = serve
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = serve  # noqa: N815
 
             def give(self, reply: Reply) -> None:
                 if reply.trouble == "reset":
@@ -105,7 +105,9 @@ class Loopback:
                     self.wfile.write(content[: len(content) // 2])
                     self.close_connection = True
                     return
-                pieces = [content[at : at + 1] for at in range(len(content))] if trouble == "slow" else [content]
+                pieces = (
+                    [content[at : at + 1] for at in range(len(content))] if trouble == "slow" else [content]
+                )
                 try:
                     for piece in pieces:
                         self.wfile.write(piece)
@@ -129,7 +131,11 @@ def loopback(answer: Callable[[Call], Reply]) -> Iterator[Loopback]:
 def in_turn(*replies: Reply) -> Callable[[Call], Reply]:
     """Answers one after the other; the last one stays."""
     left = list(replies)
-    return lambda call: left.pop(0) if len(left) > 1 else left[0]
+
+    def answer(call: Call) -> Reply:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
 
 
 class Sleeper:

@@ -60,7 +60,10 @@ def client(server: Loopback, sleeper: Sleeper | None = None, **options: Any) -> 
 
 
 def test_an_answer_is_parsed_and_signed() -> None:
-    with loopback(in_turn(Reply(200, {"a": [1, "ü"]}, {"x-ms-request-id": "r1"}))) as server, client(server) as rest:
+    with (
+        loopback(in_turn(Reply(200, {"a": [1, "ü"]}, {"x-ms-request-id": "r1"}))) as server,
+        client(server) as rest,
+    ):
         answer = rest.put("/jobs/j1", {"x": 1}, params={"api-version": "2024-10-01", "skip": None, "$top": 5})
     assert (answer.status, answer.body, answer.request_ids) == (200, {"a": [1, "ü"]}, ("r1",))
     (call,) = server.calls
@@ -90,9 +93,12 @@ def test_what_may_be_repeated_is_repeated(method: str, trouble: int | str) -> No
 def test_what_may_not_be_repeated_is_sent_once(method: str, trouble: int | str) -> None:
     bad = Reply(200, {"a": "b" * 50}, trouble=trouble) if isinstance(trouble, str) else Reply(trouble)
     sleeper = Sleeper()
-    with loopback(in_turn(bad, Reply(200, {}))) as server, client(server, sleeper) as rest:
-        with pytest.raises(UnavailableError) as caught:
-            rest.request(method, "/x", {}, operation="start job j1")
+    with (
+        loopback(in_turn(bad, Reply(200, {}))) as server,
+        client(server, sleeper) as rest,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        rest.request(method, "/x", {}, operation="start job j1")
     assert len(server.calls) == 1
     assert sleeper.naps == []
     assert caught.value.operation == "start job j1"
@@ -106,45 +112,58 @@ def test_a_post_is_repeated_when_its_caller_says_so() -> None:
 
 
 def test_a_put_is_not_repeated_when_its_caller_says_so() -> None:
-    with loopback(in_turn(Reply(503), Reply(200))) as server, client(server) as rest:
-        with pytest.raises(UnavailableError):
-            rest.put("/x", {}, idempotent=False)
+    with (
+        loopback(in_turn(Reply(503), Reply(200))) as server,
+        client(server) as rest,
+        pytest.raises(UnavailableError),
+    ):
+        rest.put("/x", {}, idempotent=False)
     assert len(server.calls) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 412, 422, 501])
 def test_a_clear_no_is_not_repeated(status: int) -> None:
     credential = KeyCredential("k")
-    with loopback(in_turn(Reply(status))) as server, client(server, credential=credential) as rest:
-        with pytest.raises(ServiceError) as caught:
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(status))) as server,
+        client(server, credential=credential) as rest,
+        pytest.raises(ServiceError) as caught,
+    ):
+        rest.get("/x")
     assert len(server.calls) == 1
     assert caught.value.status == status
 
 
 def test_retry_after_in_seconds_is_honored() -> None:
     sleeper = Sleeper()
-    with loopback(in_turn(Reply(429, headers={"Retry-After": "7"}), Reply(200))) as server:
-        with client(server, sleeper) as rest:
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(429, headers={"Retry-After": "7"}), Reply(200))) as server,
+        client(server, sleeper) as rest,
+    ):
+        rest.get("/x")
     assert sleeper.naps == [7.25]
 
 
 def test_retry_after_as_a_date_is_honored() -> None:
     sleeper = Sleeper(1_000.0)  # this machine's clock is decades behind
     dates = {"Date": formatdate(2e9, usegmt=True), "Retry-After": formatdate(2e9 + 11, usegmt=True)}
-    transport = httpx.MockTransport(lambda request: next(replies))
+    transport = httpx.MockTransport(lambda _: next(replies))
     replies = iter([httpx.Response(503, headers=dates), httpx.Response(200)])
-    rest = Rest("https://a", clock=sleeper.clock, sleep=sleeper.sleep, chance=lambda: 0.0, transport=transport)
+    rest = Rest(
+        "https://a", clock=sleeper.clock, sleep=sleeper.sleep, chance=lambda: 0.0, transport=transport
+    )
     rest.get("/x")
     assert sleeper.naps == [11.0]
 
 
 def test_a_wait_beyond_the_total_time_is_an_error_that_says_when() -> None:
     sleeper = Sleeper()
-    with loopback(in_turn(Reply(429, headers={"Retry-After": "900"}))) as server, client(server, sleeper) as rest:
-        with pytest.raises(UnavailableError) as caught:
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(429, headers={"Retry-After": "900"}))) as server,
+        client(server, sleeper) as rest,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        rest.get("/x")
     assert (caught.value.retry_after_s, caught.value.hint) == (900, "Try again in 900 s.")
     assert sleeper.naps == []
     assert len(server.calls) == 1
@@ -176,18 +195,25 @@ def test_tries_and_time_are_bounded(attempts: int, total_s: float, chance: float
 
 def test_a_refused_token_is_renewed_once() -> None:
     credential = Tokens()
-    with loopback(lambda call: Reply(200 if call.headers["authorization"] == "Bearer token-2" else 401)) as server:
-        with client(server, credential=credential) as rest:
-            rest.post("/x", {"a": 1})
+    with (
+        loopback(
+            lambda call: Reply(200 if call.headers["authorization"] == "Bearer token-2" else 401)
+        ) as server,
+        client(server, credential=credential) as rest,
+    ):
+        rest.post("/x", {"a": 1})
     assert credential.asked == [(False, ""), (True, "")]
     assert [call.body for call in server.calls] == [{"a": 1}, {"a": 1}]
 
 
 def test_a_token_that_stays_refused_is_an_error() -> None:
     body = {"error": {"code": "InvalidAuthenticationToken", "message": "The access token is invalid."}}
-    with loopback(in_turn(Reply(401, body))) as server, client(server) as rest:
-        with pytest.raises(AccessDeniedError) as caught:
-            rest.get("/x", operation="list jobs")
+    with (
+        loopback(in_turn(Reply(401, body))) as server,
+        client(server) as rest,
+        pytest.raises(AccessDeniedError) as caught,
+    ):
+        rest.get("/x", operation="list jobs")
     assert len(server.calls) == 2
     assert caught.value.code == "InvalidAuthenticationToken"
     assert "az login" in caught.value.hint
@@ -198,16 +224,21 @@ def test_a_challenge_is_answered_with_its_claims() -> None:
     coded = base64.b64encode(claims.encode()).decode()
     challenge = {"WWW-Authenticate": f'Bearer realm="", error="insufficient_claims", claims="{coded}"'}
     credential = Tokens()
-    with loopback(in_turn(Reply(401, headers=challenge), Reply(200))) as server:
-        with client(server, credential=credential) as rest:
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(401, headers=challenge), Reply(200))) as server,
+        client(server, credential=credential) as rest,
+    ):
+        rest.get("/x")
     assert credential.asked[-1] == (True, claims)
 
 
 def test_a_wrong_key_is_not_tried_twice() -> None:
-    with loopback(in_turn(Reply(401))) as server, client(server, credential=KeyCredential("k1")) as rest:
-        with pytest.raises(AccessDeniedError):
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(401))) as server,
+        client(server, credential=KeyCredential("k1")) as rest,
+        pytest.raises(AccessDeniedError),
+    ):
+        rest.get("/x")
     assert [call.headers["api-key"] for call in server.calls] == ["k1"]
 
 
@@ -237,17 +268,23 @@ def test_a_redirect_on_the_same_host_stays_signed() -> None:
 def test_a_change_is_not_redirected_to_a_stranger() -> None:
     with loopback(in_turn(Reply(200))) as other:
         place = {"Location": f"{other.url}/x"}
-        with loopback(in_turn(Reply(307, headers=place))) as server, client(server) as rest:
-            with pytest.raises(ServiceError) as caught:
-                rest.post("/x", {"secret": 1})
+        with (
+            loopback(in_turn(Reply(307, headers=place))) as server,
+            client(server) as rest,
+            pytest.raises(ServiceError) as caught,
+        ):
+            rest.post("/x", {"secret": 1})
     assert other.calls == []
     assert caught.value.status == 307
 
 
 def test_redirects_in_a_circle_end() -> None:
-    with loopback(in_turn(Reply(302, headers={"Location": "/x"}))) as server, client(server) as rest:
-        with pytest.raises(ServiceError) as caught:
-            rest.get("/x")
+    with (
+        loopback(in_turn(Reply(302, headers={"Location": "/x"}))) as server,
+        client(server) as rest,
+        pytest.raises(ServiceError) as caught,
+    ):
+        rest.get("/x")
     assert caught.value.code == "TooManyRedirects"
     assert len(server.calls) == 6
 
@@ -268,9 +305,12 @@ def test_a_signed_url_goes_out_as_it_came(query: str) -> None:
 
 def test_a_long_signed_url_arrives_whole_and_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     signature = "aB3-_%2F" * 400
-    with loopback(in_turn(Reply(503), Reply(200, {}))) as server, client(server) as rest:
-        with caplog.at_level(logging.DEBUG):
-            rest.get(f"{server.url}/op?t=1&c=MIIH&s={signature}")
+    with (
+        loopback(in_turn(Reply(503), Reply(200, {}))) as server,
+        client(server) as rest,
+        caplog.at_level(logging.DEBUG),
+    ):
+        rest.get(f"{server.url}/op?t=1&c=MIIH&s={signature}")
     assert server.calls[-1].target.endswith(f"&s={signature}")
     assert "/op" in caplog.text
     assert signature[:40] not in caplog.text
@@ -280,9 +320,12 @@ def test_a_long_signed_url_arrives_whole_and_is_never_logged(caplog: pytest.LogC
 def test_a_slow_body_ends() -> None:
     limits = Timeouts(connect_s=1, read_s=1, whole_s=0.3)
     policy = RetryPolicy(attempts=1)
-    with loopback(in_turn(Reply(200, {"a": "b" * 200}, trouble="slow"))) as server:
-        with client(server, timeouts=limits, policy=policy) as rest, pytest.raises(UnavailableError) as caught:
-            rest.get("/x", operation="get job j1")
+    with (
+        loopback(in_turn(Reply(200, {"a": "b" * 200}, trouble="slow"))) as server,
+        client(server, timeouts=limits, policy=policy) as rest,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        rest.get("/x", operation="get job j1")
     assert caught.value.message == "Cannot reach 127.0.0.1: the answer took too long."
 
 
@@ -330,9 +373,12 @@ def test_the_status_decides_the_error(status: int, kind: type[ServiceError]) -> 
     ids = {"x-ms-request-id": "r", "x-ms-correlation-request-id": "c", "apim-request-id": "a"}
     body = {"error": {"code": "SomeCode", "message": "Something."}}
     policy = RetryPolicy(attempts=1)
-    with loopback(in_turn(Reply(status, body, ids))) as server, client(server, policy=policy) as rest:
-        with pytest.raises(ServiceError) as caught:
-            rest.get("/x", operation="get job j1")
+    with (
+        loopback(in_turn(Reply(status, body, ids))) as server,
+        client(server, policy=policy) as rest,
+        pytest.raises(ServiceError) as caught,
+    ):
+        rest.get("/x", operation="get job j1")
     error = caught.value
     assert type(error) is kind
     assert error.message == f"Cannot get job j1: Something (SomeCode, HTTP {status})."
@@ -341,16 +387,14 @@ def test_the_status_decides_the_error(status: int, kind: type[ServiceError]) -> 
 
 def test_no_quota_is_not_taken_for_overload() -> None:
     body = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}
-    with loopback(in_turn(Reply(429, body))) as server, client(server) as rest:
-        with pytest.raises(QuotaError):
-            rest.get("/x")
+    with loopback(in_turn(Reply(429, body))) as server, client(server) as rest, pytest.raises(QuotaError):
+        rest.get("/x")
     assert len(server.calls) == 1
 
 
 def test_a_token_never_goes_to_a_strange_host() -> None:
-    with loopback(in_turn(Reply())) as server, loopback(in_turn(Reply())) as other:
-        with client(server) as rest:
-            rest.get(f"{other.url}/x")
+    with loopback(in_turn(Reply())) as server, loopback(in_turn(Reply())) as other, client(server) as rest:
+        rest.get(f"{other.url}/x")
     assert "authorization" not in other.calls[0].headers
 
 

@@ -57,7 +57,9 @@ POLICIES = st.builds(
 
 
 @given(POLICIES, st.integers(1, 2000), st.floats(0, 2000), CHANCES)
-def test_a_wait_is_within_the_bounds(policy: RetryPolicy, failures: int, spent_s: float, chance: float) -> None:
+def test_a_wait_is_within_the_bounds(
+    policy: RetryPolicy, failures: int, spent_s: float, chance: float
+) -> None:
     wait = policy.wait_s(failures, asked_s=None, spent_s=spent_s, random=lambda: chance)
     if failures >= policy.attempts:
         assert wait is None
