@@ -179,16 +179,8 @@ def watch_in_lines(
     """
     log = LineLog()
 
-    def write(texts: Sequence[str]) -> None:
-        for text in texts:
-            print(
-                text.encode(stream.encoding or "utf-8", "replace").decode(stream.encoding or "utf-8"),
-                file=stream,
-            )
-        stream.flush()
-
     def hear(run_id: str, status: RunStatus, lines: Sequence[str], events: Sequence[Event]) -> None:
-        write([*(lines if with_log else ()), *log.lines(run_id, status, events)])
+        _write(stream, [*(lines if with_log else ()), *log.lines(run_id, status, events)])
 
     reader = Reader(project, listener=hear)
     board = start_board(project, chosen=target)
@@ -200,10 +192,10 @@ def watch_in_lines(
             for run_id in list(watched):
                 board, came = reader.read(board, run_id)
                 more = more or came
-                write(_new_trouble(board, run_id, told))
+                _write(stream, _new_trouble(board, run_id, told))
                 row = board.row_of(run_id)
                 if row is not None and row.status is not None and _has_ended(board, run_id):
-                    write(log.end(run_id, row.status))
+                    _write(stream, log.end(run_id, row.status))
                     watched.remove(run_id)
                 elif target is None and isinstance(reader.errors.get(run_id), NotFoundError):
                     watched.remove(run_id)
@@ -212,6 +204,14 @@ def watch_in_lines(
                 keyboard.wait(POLL_S)
     row = board.row_of(target)
     return row.status if row else None
+
+
+def _write(stream: TextIO, texts: Sequence[str]) -> None:
+    """Print lines; what the stream cannot show becomes `?`."""
+    encoding = stream.encoding or "utf-8"
+    for text in texts:
+        print(text.encode(encoding, "replace").decode(encoding), file=stream)
+    stream.flush()
 
 
 def _new_trouble(board: Board, run_id: str, told: dict[str, str]) -> list[str]:

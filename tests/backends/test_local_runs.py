@@ -84,6 +84,7 @@ def test_the_command_gets_no_secrets_and_fitting_threads(
         ("say_and_exit(2, 'The config has no task.')", Reason.CODE, "The config has no task."),
         ("say_and_exit(1, 'OSError: [Errno 28] No space left on device')", Reason.DISK, "No space left"),
         ("say_and_exit(1, 'RuntimeError: out of memory')", Reason.MEMORY, "out of memory"),
+        ("say_and_exit(1, 'MemoryError')", Reason.MEMORY, "close other programs"),
         ("say_and_exit(1, 'ValueError: no')", Reason.CODE, "ValueError: no"),
         ("say_and_exit(1)", Reason.CODE, "without a word"),
         ("say_and_exit(143)", Reason.PREEMPTED, "stopped by a signal"),

@@ -154,6 +154,8 @@ def _failure(look: Look) -> _Failure:
         message = said
     elif killed:
         message = "The command was killed, perhaps for lack of memory."
+    elif reason is Reason.MEMORY:
+        message = "The command ran out of memory; close other programs, or lower training.batch_size."
     elif look.evidence is Evidence.EXITED:
         message = next(
             (line for line in reversed(tail) if line.strip()), "The command failed without a word."
