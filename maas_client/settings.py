@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     azure_client_secret: SecretStr | None = None
     """AZURE_CLIENT_SECRET: the app registration's secret."""
 
+    azure_client_certificate_path: Path | None = None
+    """AZURE_CLIENT_CERTIFICATE_PATH: a PEM file with certificate and key, instead of a secret."""
+
     foundry_project_endpoint: WebAddress | None = None
     """FOUNDRY_PROJECT_ENDPOINT: https://RESOURCE.services.ai.azure.com/api/projects/PROJECT."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -157,17 +158,16 @@ def open_credential(settings: Settings, *, clock: Callable[[], float] = time.tim
     """
 
     def open_source() -> Any:
-        import os
+        tenant, client = settings.azure_tenant_id, settings.azure_client_id
+        secret, certificate = settings.azure_client_secret, settings.azure_client_certificate_path
+        if tenant and client and "AZURE_CLIENT_ID" not in os.environ:
+            from azure.identity import CertificateCredential, ClientSecretCredential
 
-        secret = settings.azure_client_secret
-        in_environment = "AZURE_CLIENT_ID" in os.environ
-        if settings.azure_client_id and settings.azure_tenant_id and secret and not in_environment:
-            from azure.identity import ClientSecretCredential
-
-            return ClientSecretCredential(
-                settings.azure_tenant_id, settings.azure_client_id, secret.get_secret_value()
-            )
-        return _default_source(settings.azure_tenant_id)
+            if secret:
+                return ClientSecretCredential(tenant, client, secret.get_secret_value())
+            if certificate:
+                return CertificateCredential(tenant, client, str(certificate))
+        return _default_source(tenant)
 
     return AzureCredential(tenant_id=settings.azure_tenant_id, clock=clock, open_source=open_source)
 
@@ -183,6 +183,13 @@ def _default_source(tenant_id: str | None) -> Any:
 
 def _sign_in_failure(error: Exception) -> ServiceError:
     """One sentence out of azure.identity's page of text, without any of its secrets."""
+    if isinstance(error, OSError) and error.filename:
+        return AccessDeniedError(
+            f"Cannot sign in to Azure: {one_line(error.filename)} cannot be read.",
+            hint="Check AZURE_CLIENT_CERTIFICATE_PATH.",
+            operation="sign in",
+            code="CredentialUnavailable",
+        )
     text = str(error)
     names = {cls.__name__ for cls in type(error).__mro__}
     if isinstance(error, OSError) or names & {"ServiceRequestError", "ServiceResponseError"}:

@@ -242,3 +242,12 @@ def test_a_client_of_dotenv_is_handed_over() -> None:
 
     settings = Settings(azure_tenant_id="t", azure_client_id="c", azure_client_secret=SecretStr("s"))
     assert isinstance(open_credential(settings).source, ClientSecretCredential)
+
+
+def test_a_certificate_of_dotenv_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    settings = Settings(
+        azure_tenant_id="t", azure_client_id="c", azure_client_certificate_path=tmp_path / "none.pem"
+    )
+    with pytest.raises(ServiceError) as caught:
+        open_credential(settings).token(SCOPE)
+    assert "none.pem" in caught.value.message
