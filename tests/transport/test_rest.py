@@ -190,7 +190,7 @@ def test_tries_and_time_are_bounded(attempts: int, total_s: float, chance: float
     with pytest.raises(UnavailableError):
         rest.get("/x")
     assert 1 <= len(sent) <= attempts
-    assert sum(sleeper.naps) <= total_s
+    assert sum(sleeper.naps) <= total_s + 1e-3  # what a clock in unix seconds can tell apart
 
 
 def test_a_refused_token_is_renewed_once() -> None:
