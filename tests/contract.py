@@ -39,11 +39,11 @@ class Stage(Protocol):
     def plan(self, behavior: str, *, name: str = "card") -> Plan: ...
 
 
-def wait_for(look: Callable[[], T], accept: Callable[[T], bool]) -> T:
-    """Look until it is so; fails with the last look after PATIENCE_S."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(look: Callable[[], T], accept: Callable[[T], bool], *, patience_s: float = PATIENCE_S) -> T:
+    """Look until it is so; fails with the last look after `patience_s`."""
+    deadline = time.monotonic() + patience_s
     while not accept(seen := look()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s; last look: {seen}"
+        assert time.monotonic() < deadline, f"waited {patience_s} s; last look: {seen}"
         time.sleep(LOOK_S)
     return seen
 

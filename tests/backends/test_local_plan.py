@@ -133,7 +133,8 @@ def test_target_modules_must_all_exist(planner: Planner) -> None:
 
 
 def test_a_full_path_of_a_layer_is_a_target(planner: Planner) -> None:
-    planner(method={"target_modules": ["layers.0.self_attn.qkv_proj"]})
+    path = "layers.0.self_attn.qkv_proj"
+    assert planner(method={"target_modules": [path]}).spec.method.target_modules == [path]
 
 
 def test_more_processes_than_cores_are_warned_of(planner: Planner) -> None:

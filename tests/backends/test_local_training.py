@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ from tests.contract import all_lines, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EVENTS = 3
 STEPS = 24
+TRAINING_S = 250.0
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[LocalStage]:
+    """The local platform; a training gets the time that a checkpoint takes on a busy machine."""
+    stage = LocalStage(tmp_path, grace_s=60.0)
+    yield stage
+    stage.stop_all()
 
 
 def plan_of(stage: LocalStage, steps: int, **parts: Any) -> Any:
@@ -29,13 +39,7 @@ def plan_of(stage: LocalStage, steps: int, **parts: Any) -> Any:
     rows = [{"text": f"{words[n % 4]} {n}", "label": words[n % 4]} for n in range(80)]
     data = stage.root / "colors.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    training = {
-        "max_steps": steps,
-        "epochs": 500,
-        "batch_size": 2,
-        "max_length": 64,
-        "checkpoint_every_steps": 2,
-    }
+    training = {"max_steps": steps, "epochs": 500, "batch_size": 2, "max_length": 64}
     wanted = {
         "name": "colors",
         "task": "classification",
@@ -49,12 +53,10 @@ def plan_of(stage: LocalStage, steps: int, **parts: Any) -> Any:
 
 def final(stage: LocalStage, ref: RunRef) -> RunState:
     """The state at the end; a training takes longer than the patience for small scripts."""
-    for _ in range(4):
-        try:
-            return wait_for(lambda: stage.jobs.status(ref), lambda status: status.state.is_final).state
-        except AssertionError:
-            continue
-    return stage.jobs.status(ref).state
+    ended = wait_for(
+        lambda: stage.jobs.status(ref), lambda status: status.state.is_final, patience_s=TRAINING_S
+    )
+    return ended.state
 
 
 def steps_seen(stage: LocalStage, ref: RunRef) -> list[int]:
@@ -113,7 +115,6 @@ def test_kill_9_of_the_trainer_then_resume(stage: LocalStage) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_cancel_keeps_a_checkpoint_and_resume_finishes(stage: LocalStage, processes: int) -> None:
-    stage.jobs._grace_s = 30.0
     parts = {"distributed": {"strategy": "ddp", "processes": 2}} if processes == 2 else {}
     ref = stage.jobs.submit(plan_of(stage, STEPS, **parts))
     wait_for(lambda: steps_seen(stage, ref), lambda steps: len(steps) >= EVENTS)
