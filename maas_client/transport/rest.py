@@ -21,7 +21,7 @@ from maas_client.transport.operations import Operation, begun
 from maas_client.transport.paging import items_of, next_url, with_params
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.retrying import REPEATABLE_METHODS, RETRIED_STATUSES, RetryPolicy, retry_after_s
-from maas_client.transport.trust import TrustedHosts, absolute
+from maas_client.transport.trust import TrustedHosts
 
 if TYPE_CHECKING:
     import httpx
@@ -178,7 +178,8 @@ class Rest:
 
     def url(self, path: str, params: Params | None = None) -> str:
         """The whole URL of a path (or of a URL) with query parameters."""
-        whole = absolute(self.base_url, path) if "://" in path else f"{self.base_url}/{path.lstrip('/')}"
+        is_whole = path.lower().startswith(("http://", "https://"))
+        whole = path if is_whole else f"{self.base_url}/{path.lstrip('/')}"
         return with_params(whole, params or {})
 
     def _try(

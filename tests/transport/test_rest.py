@@ -408,3 +408,10 @@ def test_a_bad_proxy_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy:1")
     with pytest.raises(SettingsError, match="no proxy address"):
         Rest("https://127.0.0.1:1").get("/x")
+
+
+def test_paths_are_below_the_base_whatever_their_query_holds() -> None:
+    rest = Rest("https://r.services.ai.azure.com/api/projects/p/")
+    assert rest.url("/jobs?uri=azureml://x") == f"{rest.base_url}/jobs?uri=azureml://x"
+    assert rest.url("jobs", {"a b": "c&d"}) == f"{rest.base_url}/jobs?a%20b=c%26d"
+    assert rest.url("https://other/x?s=%2b") == "https://other/x?s=%2b"
