@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from maas_client.backend import Backend, Serving
 from maas_client.endpoint import EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ServiceError, StillRunningError, UnavailableError
-from maas_client.run import Event, RunRef, RunStatus
+from maas_client.run import Event, RunRef, RunState, RunStatus
 
 POLL_S = 0.5
 _FAILED_LOOKS = 20
+UNKNOWN_LOOKS = 20
+"""So many looks in a row that find a run's state unknown end the watching."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ def follow(
     """Look at a run every `poll_s` seconds until it has ended and all that it wrote was given.
 
     Each log line and event comes once. The last Sight has the final status. A look that finds the service
-    away is tried again; after 20 in a row UnavailableError is raised. StillRunningError is raised after
-    `timeout_s`.
+    away is tried again; after 20 in a row UnavailableError is raised, and after 20 that find the state
+    unknown ServiceError. StillRunningError is raised after `timeout_s`.
     """
-    began, cursors, away = clock(), _Cursors(), 0
+    began, cursors, away, unknown = clock(), _Cursors(), 0, 0
     while True:
         try:
             status = jobs.status(ref)
@@ -67,12 +69,22 @@ def follow(
         cursors.lines, cursors.events = [], []
         if status.state.is_final and not (cursors.logs_open or cursors.metrics_open):
             return
+        unknown = unknown + 1 if status.state is RunState.UNKNOWN else 0
+        if unknown >= UNKNOWN_LOOKS:
+            raise stays_unknown(ref, status)
         if timeout_s is not None and clock() - began >= timeout_s:
             raise StillRunningError(
                 f"{ref} is {status.state} after {timeout_s:.0f} s.", hint=f"maas watch {ref.id}"
             )
         if not status.state.is_final:
             sleep(poll_s)
+
+
+def stays_unknown(ref: RunRef, status: RunStatus) -> ServiceError:
+    """For a run of which nothing can be learned, look after look."""
+    words = (status.message or status.native_state).rstrip(".")
+    hint = f"maas runs show {ref.id} says more; maas watch {ref.id} looks again."
+    return ServiceError(f"The state of {ref.id} cannot be learned: {words}.", operation="look", hint=hint)
 
 
 def _read(jobs: Backend, ref: RunRef, cursors: _Cursors) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError
+from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError, QuotaError
 from maas_client.ledger import Ledger, RunRecord
 from maas_client.run import RunState, RunStatus
 
@@ -122,8 +122,7 @@ class Project:
 
     def cancel(self, record: RunRecord) -> None:
         """Ask a run to stop. A finished run is left alone."""
-        with self.ledger.action("cancel", record.id):
-            self.platform(record.backend).jobs.cancel(record.ref)
+        self._stop("cancel", record.id, lambda: self.platform(record.backend).jobs.cancel(record.ref))
 
     def resume(self, record: RunRecord) -> None:
         """Start a failed or canceled run again from its newest checkpoint. Raises ConflictError otherwise."""
@@ -218,8 +217,15 @@ class Project:
 
     def delete_endpoint(self, name: str) -> None:
         """Stop an endpoint and forget it, key included."""
-        with self.ledger.action("delete endpoint", name):
-            self.serving("local").delete(self._endpoint_ref(name))
+        self._stop("delete endpoint", name, lambda: self.serving("local").delete(self._endpoint_ref(name)))
+
+    def _stop(self, verb: str, subject: str, stop: Callable[[], None]) -> None:
+        """Stop something and write that down; where the ledger finds the disk full, stop it all the same."""
+        try:
+            with self.ledger.action(verb, subject):
+                stop()
+        except QuotaError:
+            stop()
 
     def expired(self, now: float) -> Sequence[EndpointStatus]:
         """Endpoints whose time is over or whose process is gone: what `reap` deletes."""

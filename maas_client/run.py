@@ -33,6 +33,15 @@ class RunState(StrEnum):
         """True when no later look can show another state."""
         return self in {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED}
 
+    @property
+    def words(self) -> str:
+        """The state as the end of a sentence about a run: `is running`, `has succeeded`."""
+        if self is RunState.CANCELED:
+            return "was canceled"
+        if self is RunState.UNKNOWN:
+            return "is in an unknown state"
+        return f"has {self}" if self.is_final else f"is {self}"
+
 
 class Reason(StrEnum):
     """Why a run waits or failed, as far as the evidence says."""

@@ -140,6 +140,16 @@ def test_a_run_that_takes_too_long_is_still_running(stage: Stage, watch: Watch) 
     assert caught.value.hint == f"maas watch {ref.id}"
 
 
+def test_a_run_that_stays_unknown_is_given_up_after_20_looks(stage: Stage, watch: Watch) -> None:
+    ref, part = run(stage, lines=1)
+    part.becomes(RunState.UNKNOWN)
+    part.status = replace(part.status, message="job.json cannot be read.")
+    with pytest.raises(ServiceError, match=r"cannot be learned: job\.json cannot be read\.$") as caught:
+        list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert part.calls.count("status") == 20
+    assert ref.id in caught.value.hint
+
+
 def test_an_unknown_run_is_not_tried_again(stage: Stage, watch: Watch) -> None:
     with pytest.raises(NotFoundError):
         list(follow(stage.play, RunRef("local", "nobody-1"), sleep=watch.sleep, clock=watch.clock))

@@ -74,7 +74,8 @@ def run(words: list[str]) -> int:
     except MaasError as error:
         complain(error)
         return error.exit_code
-    except typer.Abort:
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question, which stands in the last line
+        print(file=sys.stderr)
         return 130
     except typer.TyperException as error:
         return _usage_error(error)

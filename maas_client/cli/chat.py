@@ -122,6 +122,9 @@ def _questions() -> Iterator[str]:
             return
         if line == "/exit":
             return
+        if line == "/help":
+            say(WORDS, style="dim")
+            continue
         if line:
             yield line
 

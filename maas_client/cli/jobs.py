@@ -45,7 +45,8 @@ def submit(
         return
     _confirm(made, yes)
     record = project.submit(made, again=again)
-    say(f"Run {record.id} is {record.state} on {made.target}; watch it: maas watch {record.id}")
+    look = "see it" if record.state.is_final else "watch it"
+    say(f"Run {record.id} {record.state.words} on {made.target}; {look}: maas watch {record.id}")
     if watch:
         from maas_client.dashboard.live import watch_run
         from maas_client.journey import require_success

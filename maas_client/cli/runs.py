@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maas_client.backend import Backend
     from maas_client.ledger import RunRecord
     from maas_client.project import Project
-    from maas_client.run import RunRef
+    from maas_client.run import RunRef, RunState
 
 app = typer.Typer(
     name="runs", help="List, show, follow, cancel, resume and download runs.", no_args_is_help=True
@@ -60,6 +60,7 @@ def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
         "history": history,
     }
     emit(facts)
+    _exit_if_unknown(status.state)
 
 
 @app.command()
@@ -120,8 +121,9 @@ def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
     record = project.find(run)
     project.cancel(record)
     status = project.look(record)
-    say(f"Run {record.id} is {status.state}.")
+    say(f"Run {record.id} {status.state.words}.")
     emit({"run": record.id, "state": status.state.value}, record.id)
+    _exit_if_unknown(status.state)
 
 
 @app.command()
@@ -134,12 +136,30 @@ def resume(
     project = _project()
     record = project.find(run)
     if dry_run:
-        emit({"run": record.id, "state": project.look(record).state.value, "command": record.plan["command"]})
+        state = project.look(record).state
+        emit({"run": record.id, "state": state.value, "command": record.plan["command"]})
+        _require_resumable(record, state)
         return
     project.resume(record)
     record = project.find(record.id)
     say(f"Run {record.id} is {record.state} again; watch it: maas watch {record.id}")
     emit(record.to_dict(), record.id)
+
+
+def _require_resumable(record: RunRecord, state: RunState) -> None:
+    """Say of a dry run what the command itself would come to. Raises ConflictError."""
+    from maas_client.errors import ConflictError
+    from maas_client.run import RunState
+
+    if state not in {RunState.FAILED, RunState.CANCELED}:
+        hint = "Only a failed or canceled run can be resumed."
+        raise ConflictError(f"Run {record.id} {state.words}.", operation="resume", hint=hint)
+
+
+def _exit_if_unknown(state: RunState) -> None:
+    """A state that cannot be learned is never code 0."""
+    if state.value == "unknown":
+        raise typer.Exit(1)
 
 
 @app.command()

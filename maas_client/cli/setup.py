@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,8 @@ def init(
 
     written = write_starter(folder, example)
     job = next(path for path in written if path.suffix == ".yaml")
-    say(f"Look at what it would do: maas plan {job}\nGo the whole way:         maas run {job}")
+    typed = shlex.quote(str(job))
+    say(f"Look at what it would do: maas plan {typed}\nGo the whole way:         maas run {typed}")
     emit([str(path) for path in written], "\n".join(map(str, written)))
 
 

@@ -242,10 +242,10 @@ def _ask(board: Board, name: str) -> Board:
     if row is None:
         return replace(board, notice="There is no run yet.")
     if name == "c" and row.state.is_final:
-        return replace(board, notice=f"{row.id} has ended: it is {row.state}.")
+        return replace(board, notice=f"{row.id} has ended: it {row.state.words}.")
     if name == "r" and row.state not in {RunState.FAILED, RunState.CANCELED}:
         return replace(
-            board, notice=f"{row.id} is {row.state}; only a failed or canceled run can be resumed."
+            board, notice=f"{row.id} {row.state.words}; only a failed or canceled run can be resumed."
         )
     return replace(board, asking=Command("cancel" if name == "c" else "resume", row.id))
 

@@ -18,7 +18,8 @@ from maas_client.dashboard.board import (
     with_trouble,
 )
 from maas_client.errors import MaasError, UnavailableError
-from maas_client.run import Event, RunStatus
+from maas_client.following import UNKNOWN_LOOKS, stays_unknown
+from maas_client.run import Event, RunState, RunStatus
 
 if TYPE_CHECKING:
     from maas_client.project import Project
@@ -48,6 +49,7 @@ class Reader:
         self._listener = listener
         self._clock = clock
         self._looked: dict[str, float] = {}
+        self._unknown: dict[str, int] = {}
 
     def runs_and_endpoints(self, board: Board) -> Board:
         """The board with the ledger's runs and every endpoint as they are now."""
@@ -120,6 +122,9 @@ class Reader:
         self.errors.pop(row.id, None)
         board = with_status(board, row.id, status)
         self._tell(board, row, (), ())
+        self._unknown[row.id] = self._unknown.get(row.id, 0) + 1 if status.state is RunState.UNKNOWN else 0
+        if self._unknown[row.id] >= UNKNOWN_LOOKS:
+            raise stays_unknown(row.ref, status)
         return board
 
     def _read_lines(self, board: Board, row: Row) -> tuple[Board, bool]:

@@ -31,7 +31,7 @@ def task_of_file(path: Path, task: str | None) -> str:
     if row_format not in (*accepted, "unknown"):
         raise DataError(
             f"{path.name} has {row_format} rows; task {found} takes {' or '.join(accepted)} rows.",
-            hint="Give the --task that fits, or convert the rows.",
+            hint="Name the task that fits the rows, or convert them.",
         )
     return found
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import QuotaError
+from maas_client.project import Project
 from maas_client.run import Reason, RunState
+from maas_client.spec import DeploySpec
 from tests.backends.local_stage import LocalStage
 from tests.contract import ended, started
 
@@ -80,3 +82,19 @@ def test_a_run_on_a_full_disk_can_be_stopped(small_disk: LocalStage) -> None:
     filler.unlink()
     small_disk.jobs.resume(ref)
     ended(small_disk, ref)
+
+
+def test_on_a_full_disk_a_project_stops_runs_and_endpoints(small_disk: LocalStage) -> None:
+    project = Project(small_disk.home, platforms={"local": small_disk.platform})
+    done = project.submit(small_disk.plan("succeed"))
+    assert ended(small_disk, done.ref).state is RunState.SUCCEEDED
+    project.deploy(project.register(done, "card"), DeploySpec(name="card-end"))
+    going = project.submit(small_disk.plan("endless"))
+    started(small_disk, going.ref)
+    filler = fill(small_disk)
+    with pytest.raises(QuotaError):
+        project.cancel(going)
+    assert ended(small_disk, going.ref).state.is_final
+    project.delete_endpoint("card-end")
+    assert project.endpoints() == []
+    filler.unlink()

@@ -124,7 +124,8 @@ def test_a_second_attempt_goes_on_in_the_same_log(stage: LocalStage) -> None:
 
 @pytest.mark.parametrize("name", ["process.json", "exit.json", "job.json"])
 def test_a_torn_record_is_unknown_and_named(stage: LocalStage, name: str) -> None:
-    ref = stage.jobs.submit(stage.plan("succeed"))
+    plan = stage.plan("succeed")
+    ref = stage.jobs.submit(plan)
     ended(stage, ref)
     path = stage.folder(ref) / name
     whole = path.read_bytes()
@@ -135,8 +136,22 @@ def test_a_torn_record_is_unknown_and_named(stage: LocalStage, name: str) -> Non
         assert name in status.message
         with pytest.raises(ConflictError):
             stage.jobs.artifact(ref)
+        for go_on in (lambda: stage.jobs.submit(plan), lambda: stage.jobs.resume(ref)):
+            with pytest.raises(ConflictError, match=name) as raised:
+                go_on()
+            assert str(stage.folder(ref)) in raised.value.hint
     path.write_bytes(whole)
     assert stage.jobs.status(ref).state is RunState.SUCCEEDED
+
+
+def test_a_folder_without_its_record_is_said_to_be_in_the_way(stage: LocalStage) -> None:
+    plan = stage.plan("succeed")
+    ref = stage.jobs.submit(plan)
+    ended(stage, ref)
+    (stage.folder(ref) / "job.json").unlink()
+    with pytest.raises(ConflictError, match=r"in the way: it holds no job\.json") as raised:
+        stage.jobs.submit(plan)
+    assert "--again" in raised.value.hint
 
 
 def test_a_record_of_another_shape_is_unknown(stage: LocalStage) -> None:

@@ -139,7 +139,10 @@ def test_a_conversation_at_a_terminal(home: Path) -> None:
     terminal = Terminal(home, "tiny", "--max-tokens", "20")
     terminal.wait_for("> ")
     terminal.type("Hello\n/reset\n")
-    terminal.wait_for("Forgotten.\r\n> ")  # the prompt is there, so what comes next is read by it
+    terminal.wait_for("Forgotten.\r\n> ")
+    terminal.type("/help\n")
+    terminal.wait_for("/help\r\n/reset forgets")
+    terminal.wait_for("stops an answer.\r\n> ")  # the prompt is there, so what comes next is read by it
     terminal.type("word " * 1700 + "\n")
     terminal.wait_for("shorten it.\r\n> ")
     assert "tokens; the model" in terminal.seen

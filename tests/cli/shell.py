@@ -17,8 +17,8 @@ def maas(*words: str, input: str | None = None, **environment: str) -> subproces
     return subprocess.run([*MAAS, *words], capture_output=True, text=True, env=env, input=input, timeout=120)
 
 
-def on_a_terminal(*words: str, columns: int = 80, **environment: str) -> str:
-    """What a command prints on a terminal of its own, stdout and stderr together."""
+def on_a_terminal(*words: str, columns: int = 80, typed: str = "", **environment: str) -> str:
+    """What a command prints on a terminal of its own, stdout and stderr together; `typed` is at hand."""
     import fcntl
     import pty
     import struct
@@ -30,6 +30,7 @@ def on_a_terminal(*words: str, columns: int = 80, **environment: str) -> str:
     env.pop("COLUMNS", None)
     process = subprocess.Popen([*MAAS, *words], stdin=child, stdout=child, stderr=child, env=env)
     os.close(child)
+    os.write(parent, typed.encode())
     pages: list[bytes] = []
     try:
         while page := os.read(parent, 65536):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from maas_client.cli.endpoints import time_left
 from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
-from tests.cli.shell import maas
+from tests.cli.shell import maas, on_a_terminal
 
 pytestmark = pytest.mark.usefixtures("empty_home")
 
@@ -26,6 +27,17 @@ def test_an_endpoint_that_is_not_there(words: list[str]) -> None:
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.startswith("error: ")
     assert "'x'" in ended.stderr or " x" in ended.stderr
+
+
+def test_leaving_a_question_leaves_the_cursor_on_a_line_of_its_own(empty_home: Path) -> None:
+    record = {"model": "card:1", "created_at": 1.0, "expires_at": 9e9, "port": 0, "ttl": "4h"}
+    folder = empty_home / "home" / "endpoints" / "card"
+    folder.mkdir(parents=True)
+    (folder / "endpoint.json").write_text(json.dumps(record))
+    shown = on_a_terminal("endpoints", "delete", "card", typed="\x04", MAAS_HOME=str(empty_home / "home"))
+    assert "Delete endpoint card?" in shown
+    assert shown.endswith("\n")
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize("words", [["reap"], ["reap", "--dry-run"]])

@@ -53,3 +53,22 @@ def test_following_a_run_that_fails_gives_its_exit_code(stage: LocalStage) -> No
     assert done.returncode == 100
     assert "the data is bad" in done.stdout
     assert done.stderr.startswith("error: Run ")
+
+
+def test_a_dry_run_of_a_resumption_says_what_it_would_come_to(stage: LocalStage) -> None:
+    submit(stage, "succeed")
+    assert maas("runs", "logs", "--follow").returncode == 0
+    tried = maas("runs", "resume", "--dry-run", "-o", "json")
+    assert tried.returncode == maas("runs", "resume").returncode == 3
+    assert json.loads(tried.stdout)["state"] == "succeeded"
+    assert "has succeeded." in tried.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+def test_a_state_that_cannot_be_learned_is_not_code_0(stage: LocalStage, command: str) -> None:
+    submit(stage, "succeed")
+    assert maas("runs", "logs", "--follow").returncode == 0
+    job = next((stage.home / "runs").glob("*/job.json"))
+    job.write_text('{"to')
+    seen = maas("runs", command, "-o", "json")
+    assert (seen.returncode, json.loads(seen.stdout)["state"]) == (1, "unknown")

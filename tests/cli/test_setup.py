@@ -26,6 +26,10 @@ def test_init_writes_a_job_that_can_be_planned(empty_home: Path) -> None:
     assert again.stderr.startswith("error: card-support.yaml is there already.")
 
 
+def test_what_init_says_to_type_can_be_typed(empty_home: Path) -> None:
+    assert "maas run 'my job/card-support.yaml'" in maas("init", "my job").stderr
+
+
 def test_init_where_nothing_can_be_written(empty_home: Path) -> None:
     (empty_home / "file").touch()
     ended = maas("init", "file/below")

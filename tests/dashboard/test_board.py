@@ -210,7 +210,7 @@ def test_cancel_is_asked_first() -> None:
 
 def test_only_what_can_be_done_is_asked() -> None:
     assert press(boards.failed(), "r")[0].asking == Command("resume", boards.FIRST)
-    assert press(boards.failed(), "c")[0].notice == f"{boards.FIRST} has ended: it is failed."
+    assert press(boards.failed(), "c")[0].notice == f"{boards.FIRST} has ended: it has failed."
     assert "only a failed or canceled run" in press(boards.running(), "r")[0].notice
     assert press(boards.empty(), "c")[0].notice == "There is no run yet."
     assert press(boards.failed(), "c", "j")[0].notice == ""

@@ -97,6 +97,22 @@ def test_a_backend_that_is_away_leaves_the_sight_and_says_why(stage: Stage) -> N
     assert reader.errors == {}
 
 
+def test_a_run_that_stays_unknown_is_an_error_until_it_is_known(stage: Stage) -> None:
+    run = stage.add("card", RunState.UNKNOWN)
+    reader = Reader(stage.project, clock=Clock())
+    board = start_board(stage.project)
+    for _ in range(19):
+        board, _ = reader.read(board, run.id)
+    assert reader.errors == {}
+    board, _ = reader.read(board, run.id)
+    assert "cannot be learned" in reader.errors[run.id].message
+    part_of(stage, run.id).becomes(RunState.RUNNING)
+    board, _ = reader.read(board, run.id)
+    assert reader.errors == {}
+    assert board.row is not None
+    assert (board.row.state, board.row.trouble) == (RunState.RUNNING, "")
+
+
 class AwayAtEvents(Part):
     """A run whose events cannot be read the first time."""
 

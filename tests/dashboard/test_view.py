@@ -58,7 +58,7 @@ def test_the_last_line_asks_tells_and_shows_the_keys() -> None:
     assert last_line(failed) == "q quit · ↑↓ choose · l logs · r resume"
     question = f"cancel {boards.FIRST}? It writes a checkpoint first. y/n"
     assert last_line(key(running, "c")[0]) == question
-    assert last_line(key(failed, "c")[0]) == f"{boards.FIRST} has ended: it is failed."
+    assert last_line(key(failed, "c")[0]) == f"{boards.FIRST} has ended: it has failed."
 
 
 def last_line(board: boards.Board) -> str:

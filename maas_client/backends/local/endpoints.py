@@ -174,7 +174,7 @@ class LocalEndpoints:
     def _stop_and_remove(self, folder: Path) -> None:
         if not folder.is_dir():
             return
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # on a full disk, too, it is stopped
             Cancel(self._clock()).write(folder / CANCEL)  # a supervisor that is only now starting sees this
         processes = _processes(folder)
         if processes is not None:

@@ -59,15 +59,23 @@ class LocalJobs:
         return plan_run(spec, self._runs.parent)
 
     def submit(self, plan: Plan) -> RunRef:
-        """Prepare the run's folder and start it; one that is there is started only if it never was."""
+        """Prepare the run's folder and start it; one that is there is started only if it never was.
+
+        Raises ConflictError where what is there cannot be read.
+        """
         from maas_client.backends.local.preparation import prepare
 
         folder = self._runs / plan.run_id
         with told("submit", folder):
             if not (folder / JOB).is_file():
                 prepare(plan, folder, grace_s=self._grace_s)
+            if not (folder / JOB).is_file():
+                raise _in_the_way(f"{folder} is in the way: it holds no {JOB}.", folder)
             with lock(folder / "lock"):
-                if look_at(folder).evidence is Evidence.PREPARED:
+                look = look_at(folder)
+                if look.evidence is Evidence.UNREADABLE:
+                    raise _in_the_way(look.trouble, folder)
+                if look.evidence is Evidence.PREPARED:
                     supervise(folder)
         return RunRef(self.name, plan.run_id)
 
@@ -116,8 +124,10 @@ class LocalJobs:
             look = look_at(folder)
             state = STATES[look.evidence]
             if state not in {RunState.FAILED, RunState.CANCELED}:
+                if look.evidence is Evidence.UNREADABLE:
+                    raise _in_the_way(look.trouble, folder)
                 hint = "Only a failed or canceled run can be resumed."
-                raise ConflictError(f"Run {ref.id} is {state}.", operation="resume", hint=hint)
+                raise ConflictError(f"Run {ref.id} {state.words}.", operation="resume", hint=hint)
             if look.processes is not None and not wait_gone(look.processes.both, _ENDING_S):
                 hint = "Try again in a moment."
                 raise ConflictError(f"Run {ref.id} is still ending.", operation="resume", hint=hint)
@@ -130,7 +140,7 @@ class LocalJobs:
         state = STATES[look.evidence]
         if state is not RunState.SUCCEEDED:
             raise ConflictError(
-                f"Run {ref.id} is {state}.", operation="artifact", hint=f"maas runs show {ref.id}"
+                f"Run {ref.id} {state.words}.", operation="artifact", hint=f"maas runs show {ref.id}"
             )
         result = read_json(look.folder / RESULT)
         if result is None:
@@ -146,6 +156,12 @@ class LocalJobs:
             raise NotFoundError(f"There is no run {ref} on this machine.", operation="look", hint=hint)
         with told("look", folder):
             return look_at(folder)
+
+
+def _in_the_way(trouble: str, folder: Path) -> ConflictError:
+    """For a run's folder that cannot be gone on with: what is wrong, and how to begin anew."""
+    hint = f"Move {folder} away and give the command again, or submit with --again."
+    return ConflictError(trouble, operation="submit", hint=hint)
 
 
 def _archive(look: Look) -> None:

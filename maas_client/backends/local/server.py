@@ -111,6 +111,12 @@ def _dead(processes: Processes | None, ended: Exit | None, log: Path) -> tuple[E
     native = f"exited with code {ended.exit_code}"
     if ended.exit_code in _STOP_CODES:
         return EndpointState.STOPPED, native, "The server was stopped; deploy it again."
+    if ended.signal:  # it had no last word; what the log ends with is something else
+        return (
+            EndpointState.FAILED,
+            native,
+            f"The server was ended by signal {ended.signal}; deploy it again.",
+        )
     return (
         EndpointState.FAILED,
         native,
