@@ -108,7 +108,7 @@ def _usage_error(error: typer.TyperException) -> int:
 
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "maas"
-    message = error.format_message()
+    message = error.format_message().replace(": Value error, ", ": ")  # the validator's own word
     if type(error).__name__ != "NoArgsIsHelpError":
         complain(UsageError(message.rstrip(".") + ".", hint=f"{command} --help"))
     else:

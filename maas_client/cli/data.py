@@ -102,10 +102,9 @@ def _tell(problem: Problem) -> None:
 
 def _report(report: CheckReport, *, with_problems: bool) -> RenderableType:
     from rich.console import Group
-    from rich.markup import escape
     from rich.text import Text
 
-    facts = table({"": "left", " ": "left"}, [[name, escape(value)] for name, value in _facts(report)])
+    facts = table({"": "left", " ": "left"}, _facts(report))
     parts: list[RenderableType] = [facts]
     if report.problems and with_problems:
         parts.append(Text("\nbad rows", style="bold red"))
@@ -121,7 +120,7 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     about = f" {tokens.error}" if tokens.error else ""
     mark = ", byte-order mark" if report.byte_order_mark else ""
     facts = [
-        ("file", f"{report.file} ({report.size_bytes / 1024**2:,.1f} MB{mark})"),
+        ("file", f"{report.file} ({_size(report.size_bytes)}{mark})"),
         ("task", f"{report.task} ({report.format} rows)"),
         ("rows", f"{report.rows:,}: {report.good:,} good, {report.bad:,} bad"),
         ("roles", ", ".join(f"{role} {count:,}" for role, count in report.roles.items()) or "none"),
@@ -143,6 +142,10 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     if report.bad_kinds:
         facts.append(("bad rows", ", ".join(f"{kind} {count:,}" for kind, count in report.bad_kinds.items())))
     return facts
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes:,} bytes" if size_bytes < 1_000_000 else f"{size_bytes / 1_000_000:,.1f} MB"
 
 
 def _first_repeats(report: CheckReport) -> str:

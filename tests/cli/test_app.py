@@ -57,6 +57,11 @@ def test_the_version() -> None:
         (["plan", "--sett", "a=1"], "No such option: --sett", "maas plan --help"),
         (["runs", "list", "--limit", "many"], "Invalid value for '--limit'", "maas runs list --help"),
         (["runs", "list", "--limit", "0"], "Invalid value for '--limit'", "maas runs list --help"),
+        (
+            ["data", "check", "a", "--task", "qa"],
+            "Invalid value for '--task': 'qa' is not",
+            "maas data check --help",
+        ),
         (["runs", "list", "-o", "xml"], "Invalid value for '--output'", "maas runs list --help"),
         (["deploy", "m", "--port", "99999"], "Invalid value for '--port'", "maas deploy --help"),
     ],

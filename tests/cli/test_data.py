@@ -102,3 +102,10 @@ def test_a_row_whose_answer_is_cut_off_ends_with_2(path: Path) -> None:
     done = maas("data", "preview", path.name, "--max-length", "3")
     assert done.returncode == 2
     assert "Row 1 teaches nothing" in done.stderr
+
+
+def test_the_file_is_named_as_it_is_and_has_its_size(empty_home: Path) -> None:
+    file = empty_home / "rows [b].jsonl"
+    file.write_text('{"text": "a", "label": "b"}\n', encoding="utf-8")
+    first = maas("data", "check", str(file)).stdout.splitlines()[0]
+    assert first.split(maxsplit=1) == ["file", f"{file} (28 bytes)"]
