@@ -5,8 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -39,41 +37,14 @@ def choose_precision(wanted: str, device: torch.device, hidden_size: int) -> str
 
 
 def _matmul_seconds(dtype: torch.dtype, size: int = 512) -> float:
-    """The time of a product of two square matrices, in seconds."""
+    """The best of three products of two square matrices, in seconds (about 10 ms in all)."""
     left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    return _seconds(lambda: left @ right)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The least of a few runs, in seconds of this thread, so that other programs do not count."""
     best = float("inf")
-    for _ in range(6):  # the first one warms up and is never the best
-        start = time.thread_time()
-        work()
-        best = min(best, time.thread_time() - start)
+    for _ in range(4):  # the first one warms up and is never the best
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
     return best
-
-
-def onednn_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """x W' in fp32 by oneDNN; `x @ W'` asks MKL. Shapes (..., in), (out, in) -> (..., out)."""
-    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return out
-
-
-@cache
-def onednn_multiplies_faster() -> bool:
-    """Whether oneDNN multiplies fp32 matrices clearly faster than MKL on this CPU, with the same numbers.
-
-    MKL uses AVX-512 on Intel's processors only; on another that has it oneDNN is 2.3 times faster, both with
-    errors of 4e-7.
-    """
-    left, right = torch.randn(2, 384, 384, generator=torch.Generator().manual_seed(0))
-    try:
-        apart = (onednn_product(left, right) - left @ right.t()).abs().max()
-    except (AttributeError, NotImplementedError, RuntimeError):  # a PyTorch without oneDNN
-        return False
-    mkl, onednn = _seconds(lambda: left @ right.t()), _seconds(lambda: onednn_product(left, right))
-    return float(apart) < 1e-3 and mkl > CLEARLY_FASTER * onednn
 
 
 def memory_used_bytes(device: torch.device) -> int:

@@ -1,43 +1,81 @@
-"""The same layers with less work, for training in fp32 on a CPU.
+"""The same layers with fewer passes over memory, for training in fp32 on a CPU.
 
-A small model's step on a CPU is half matrix products and half elementwise passes over memory. The layers
-that make most of both are given a forward of their own, with the passes written out in tuning/gradients.py:
-linear layers, PEFT's LoRA on them, RMSNorm, and Phi-3's attention and gated MLP with their fused projections.
-A layer is taken only if its new forward gives the numbers of the old one.
+A small model's step on a CPU is half matrix products and half elementwise passes. Two of the layers that make
+most of these passes are given forward and backward written out: RMSNorm, and PEFT's LoRA on a linear layer
+(the low-rank product is added inside the matrix product, and so are its gradients). A layer is taken only if
+its new forward gives the numbers of the old one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-from tuning.gradients import GatedSilu, Linear, LoraLinear, RmsNorm, RotatedHeads
+from torch.autograd import Function
 
 TOLERANCE = 1e-5
-PROBE_TOKENS = 4
 
-Forward = Callable[..., Any]
+
+class _RmsNorm(Function):
+    """y = w * x / rms(x), over the last dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        inverse = mean_square.add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        out: Tensor = (x * inverse).mul_(weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight, inverse = ctx.saved_tensors
+        for_weight = None
+        if ctx.needs_input_grad[1]:
+            for_weight = (grad * x).mul_(inverse).flatten(0, -2).sum(0)
+        scaled = grad * weight
+        along_x = (scaled * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(x.shape[-1])
+        return torch.addcmul(scaled.mul_(inverse), x, along_x, value=-1), for_weight, None
+
+
+class _LoraLinear(Function):
+    """y = x W' + s (x A') B' with a frozen W, as three matrix products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        low = flat @ a.t()
+        ctx.save_for_backward(flat, weight, a, b, low)
+        ctx.scaling, ctx.shape = scaling, x.shape
+        return torch.addmm(flat @ weight.t(), low, b.t(), alpha=scaling).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        flat, weight, a, b, low = ctx.saved_tensors
+        grad = grad.reshape(-1, grad.shape[-1])
+        for_low = (grad @ b).mul_(ctx.scaling)
+        for_x = None
+        if ctx.needs_input_grad[0]:
+            for_x = torch.addmm(grad @ weight, for_low, a).view(ctx.shape)
+        return for_x, None, for_low.t() @ flat, (grad.t() @ low).mul_(ctx.scaling), None
 
 
 def make_lean(model: nn.Module) -> int:
     """Give every layer that has a lean form its lean forward; returns how many have one now."""
-    forms = (_lean_linear, _lean_lora, _lean_norm, _lean_mlp, _lean_attention)
-    return sum(any(form(part) for form in forms) for part in model.modules())
+    return sum(_lean_norm(part) or _lean_lora(part) for part in model.modules())
 
 
-def _lean_linear(layer: nn.Module) -> bool:
-    """A linear layer without bias."""
-    if type(layer) is not nn.Linear or layer.bias is not None:
+def _lean_norm(norm: nn.Module) -> bool:
+    """RMSNorm as Llama, Phi-3 and their kin write it, known by its name and its epsilon."""
+    epsilon, weight = getattr(norm, "variance_epsilon", None), getattr(norm, "weight", None)
+    if epsilon is None or not isinstance(weight, Tensor) or not type(norm).__name__.endswith("RMSNorm"):
         return False
 
-    def forward(x: Tensor) -> Tensor:
-        return _apply(Linear, x, layer.weight)
+    def forward(hidden_states: Tensor) -> Tensor:
+        return _apply(_RmsNorm, hidden_states, norm.weight, epsilon)
 
-    return _replace_forward(layer, forward, layer.in_features)
+    return _replace_forward(norm, forward, weight.shape[-1], weight.dtype)
 
 
 def _lean_lora(layer: nn.Module) -> bool:
@@ -54,63 +92,9 @@ def _lean_lora(layer: nn.Module) -> bool:
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args or kwargs or parts.disable_adapters or parts.merged:
             return original(x, *args, **kwargs)
-        return _apply(LoraLinear, x, base.weight, a.weight, b.weight, scaling)
+        return _apply(_LoraLinear, x, base.weight, a.weight, b.weight, scaling)
 
-    return _replace_forward(layer, forward, base.in_features)
-
-
-def _lean_norm(norm: nn.Module) -> bool:
-    """RMSNorm as Llama, Phi-3 and their kin write it, known by its name and its epsilon."""
-    epsilon, weight = getattr(norm, "variance_epsilon", None), getattr(norm, "weight", None)
-    if epsilon is None or not isinstance(weight, Tensor) or not type(norm).__name__.endswith("RMSNorm"):
-        return False
-
-    def forward(hidden_states: Tensor) -> Tensor:
-        return _apply(RmsNorm, hidden_states, norm.weight, epsilon)
-
-    return _replace_forward(norm, forward, weight.shape[-1])
-
-
-def _lean_mlp(mlp: nn.Module) -> bool:
-    """An MLP whose gate and up projection are one."""
-    parts: Any = mlp
-    if not all(hasattr(mlp, name) for name in ("gate_up_proj", "down_proj", "activation_fn")):
-        return False
-
-    def forward(hidden_states: Tensor) -> Tensor:
-        return parts.down_proj(_apply(GatedSilu, parts.gate_up_proj(hidden_states)))  # type: ignore[no-any-return]
-
-    return _replace_forward(mlp, forward, getattr(parts.gate_up_proj, "in_features", 0))
-
-
-def _lean_attention(attention: nn.Module) -> bool:
-    """Attention whose query, key and value projection are one, and whose heads are turned as a whole."""
-    parts: Any = attention
-    if not all(hasattr(attention, name) for name in ("qkv_proj", "o_proj", "head_dim", "scaling", "config")):
-        return False
-    config, original = parts.config, attention.forward
-    if config._attn_implementation != "sdpa" or config.attention_dropout:
-        return False
-
-    def forward(
-        hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, None]:
-        cos, sin = position_embeddings
-        if past_key_values is not None or cos.shape[-1] != parts.head_dim:
-            return original(  # type: ignore[no-any-return]
-                hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
-            )
-        heads = config.num_attention_heads, config.num_key_value_heads
-        qkv: Any = _apply(RotatedHeads, parts.qkv_proj(hidden_states), cos, sin, *heads)
-        mixed, _ = sdpa_attention_forward(attention, *qkv, attention_mask, scaling=parts.scaling, **kwargs)
-        return parts.o_proj(mixed.flatten(-2)), None
-
-    angles = torch.randn(1, PROBE_TOKENS, parts.head_dim // 2, generator=_generator()).repeat(1, 1, 2)
-    return _replace_forward(attention, forward, config.hidden_size, (angles.cos(), angles.sin()), None)
+    return _replace_forward(layer, forward, base.in_features, base.weight.dtype)
 
 
 def _apply(function: Any, *arguments: Any) -> Tensor:
@@ -119,20 +103,12 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return out
 
 
-def _replace_forward(layer: nn.Module, forward: Forward, width: int, *more: Any) -> bool:
+def _replace_forward(layer: nn.Module, forward: Any, width: int, dtype: torch.dtype) -> bool:
     """Put `forward` in place if it computes what the layer computes, on numbers of ordinary size."""
-    if any(parameter.dtype != torch.float32 for parameter in layer.parameters()):
-        return False
-    probe = torch.randn(1, PROBE_TOKENS, width, generator=_generator())
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(4, width, generator=generator)
     with torch.no_grad():
-        old, new = layer(probe, *more), forward(probe, *more)
-    if isinstance(old, tuple):
-        old, new = old[0], new[0]
-    if not torch.allclose(old, new, atol=TOLERANCE):
-        return False
+        if dtype != torch.float32 or not torch.allclose(layer(probe), forward(probe), atol=TOLERANCE):
+            return False
     layer.forward = forward
     return True
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)

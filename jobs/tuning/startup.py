@@ -11,14 +11,8 @@ from tuning.stopping import exit_quietly_while_starting
 # process a step took 8 times longer. Spinning briefly, then sleeping, costs a few percent on an idle machine.
 BRIEF_SPIN = "2000"
 
-# oneDNN keeps code and buffers for each shape of product that it has met, 1024 of them by default. The shapes
-# of a run change from step to step, so that this only fills memory: 180 MB after 22 steps, and no faster.
-FEW_SHAPES = "64"
-
 ENVIRONMENT = {
     "GOMP_SPINCOUNT": BRIEF_SPIN,
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": FEW_SHAPES,
-    "LRU_CACHE_CAPACITY": FEW_SHAPES,
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
