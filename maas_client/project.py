@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,9 +116,10 @@ class Project:
         return self.ledger.find_run(key)
 
     def look(self, record: RunRecord) -> RunStatus:
-        """Look once at a run and keep what was seen in the ledger."""
+        """Look once at a run and keep what was seen in the ledger, unless the disk is full."""
         status = self.platform(record.backend).jobs.status(record.ref)
-        self.ledger.seen(record.id, status)
+        with suppress(QuotaError):
+            self.ledger.seen(record.id, status)
         return status
 
     def cancel(self, record: RunRecord) -> None:

@@ -30,7 +30,7 @@ def list_runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many.")] = 50,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List runs, newest first. Runs that have not ended are looked at again."""
+    """List runs, newest first; looks again at those that go on. An unknown state exits with 1."""
     project = _project()
     records = [_fresh(project, record) for record in project.runs()[:limit]]
     rows = [[one.id, one.state.value, _when(one.created_at), _span(one), one.message] for one in records]
@@ -39,6 +39,8 @@ def list_runs(
         [one.to_dict() for one in records],
         table(columns, rows) if rows else "No runs yet. Start one: maas submit JOB.yaml",
     )
+    if any(one.state == "unknown" for one in records):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -233,10 +235,18 @@ def _fresh(project: Project, record: RunRecord) -> RunRecord:
     if record.state.is_final:
         return record
     try:
-        project.look(record)
+        seen = project.look(record)
     except ServiceError as error:
         return replace(record, state=RunState.UNKNOWN, message=error.message)
-    return project.find(record.id)
+    return replace(
+        record,
+        state=seen.state,
+        native_state=seen.native_state,
+        message=seen.message,
+        seen_at=seen.seen_at,
+        started_at=seen.started_at,
+        ended_at=seen.ended_at,
+    )
 
 
 def _when(at: float) -> str:

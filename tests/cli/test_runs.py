@@ -45,7 +45,7 @@ def test_no_runs_yet(empty_home: Path) -> None:
 
 def test_list_is_newest_first_and_says_unknown_as_unknown(ledger: Ledger) -> None:
     ended = maas("runs", "list")
-    assert ended.returncode == 0
+    assert ended.returncode == 1
     header, lost, broken, done = ended.stdout.splitlines()
     assert header.split() == ["RUN", "STATE", "STARTED", "TOOK"]
     assert lost.split()[:2] == ["lost-00000001-1", "unknown"]
