@@ -15,6 +15,8 @@ import pytest
 
 MAAS = Path(sys.executable).with_name("maas")
 SHORT = ["training.max_steps=12", "evaluation.max_rows=8", "training.checkpoint_every_steps=2"]
+LONG = ["training.max_steps=150", "training.epochs=10", *SHORT[1:]]
+"""Steps enough that a trainer which has just written a checkpoint still trains when it is found."""
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def environment(folder: Path | None) -> dict[str, str]:
     return {**os.environ, "MAAS_HOME": str((folder or Path.cwd()) / "home")}
 
 
-def start(job: Path) -> subprocess.Popen[bytes]:
-    overrides = [word for text in SHORT for word in ("--set", text)]
+def start(job: Path, settings: list[str] = SHORT) -> subprocess.Popen[bytes]:
+    overrides = [word for text in settings for word in ("--set", text)]
     return subprocess.Popen(
         [str(MAAS), "run", job.name, *overrides, "-o", "json"],
         cwd=job.parent,
@@ -95,7 +97,7 @@ def test_killed_at_many_moments_and_repeated(job: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_trainer_is_told_and_the_same_command_goes_on_from_its_checkpoint(job: Path) -> None:
-    started = start(job)
+    started = start(job, LONG)
     events = wait_for_checkpoint(job.parent / "home")
     [trainer] = [p for p in psutil.process_iter(["cmdline"]) if is_trainer(p, job.parent)]
     trainer.kill()
@@ -104,7 +106,7 @@ def test_a_killed_trainer_is_told_and_the_same_command_goes_on_from_its_checkpoi
     assert b"killed" in said
     assert b"Traceback" not in said
 
-    again = start(job)
+    again = start(job, LONG)
     out, said = again.communicate(timeout=400)
     assert again.returncode == 0, said.decode()
     assert json.loads(out)["run"]["id"].endswith("-1")

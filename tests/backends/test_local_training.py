@@ -22,7 +22,8 @@ from tests.contract import all_lines, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EVENTS = 3
-STEPS = 24
+STEPS = 400
+"""Far more steps than a fast machine takes between two looks, so that a stop never comes too late."""
 TRAINING_S = 250.0
 
 
@@ -45,7 +46,7 @@ def plan_of(stage: LocalStage, steps: int, **parts: Any) -> Any:
         "task": "classification",
         "model": "tiny-phi3",
         "data": {"train": str(data)},
-        "training": {**training, "checkpoint_every_steps": 4, "precision": "fp32"},
+        "training": {**training, "checkpoint_every_steps": 10, "precision": "fp32"},
         "evaluation": {"max_rows": 4, "max_new_tokens": 4},
     }
     return stage.jobs.plan(JobSpec.model_validate({**wanted, **parts}))

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from training_stage import losses, read_events, run_script, script
 
 import train as training_script
@@ -32,7 +33,18 @@ Train = Callable[..., Done]
 
 
 @pytest.fixture
-def train(mini_model: Path, color_rows: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Train:
+def one_thread() -> Iterator[None]:
+    """As many threads as `run_script` gives a process: sums over threads round in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train(
+    one_thread: None, mini_model: Path, color_rows: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Train:
     """Train in this process (a process of its own would load torch anew); returns exit code and stderr."""
 
     def run(config: Path, output: str = "run", **changed: object) -> Done:
@@ -117,7 +129,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     code: int,
     method: dict[str, object],
 ) -> None:
-    config = write_config(method=method, epochs=40, checkpoint_every_steps=7)
+    config = write_config(method=method, epochs=80, checkpoint_every_steps=7)
     output = tmp_path / "stopped"
     words = script(
         "train.py", "--config", config, "--train", color_rows, "--model", mini_model, "--output", output
