@@ -1,44 +1,33 @@
-"""Copy what a run made, whole or not at all."""
+"""Bring what a run made into a folder of the user's, whole or not at all."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from maas_client.errors import ConflictError, QuotaError, ServiceError
-from maas_client.run import Artifact
+from maas_client.errors import ConflictError
 
-_LEFT_OUT = shutil.ignore_patterns("checkpoints", "*.tmp")
+if TYPE_CHECKING:
+    from maas_client.backend import Backend, Watch
+    from maas_client.run import RunRef
 
 
-def copy_artifact(artifact: Artifact, folder: Path) -> Path:
-    """Copy an artifact (without its checkpoints) to a new folder.
+def fetch_artifact(jobs: Backend, ref: RunRef, folder: Path, *, watch: Watch | None = None) -> Path:
+    """Bring all that a succeeded run left, without its checkpoints, into a new folder.
 
-    Raises ConflictError where the folder is taken, QuotaError where the disk is full, ServiceError where a
-    file cannot be copied.
-
-    The copy is made beside the target and renamed, so that a full disk or Ctrl-C leaves no half of it.
+    The files are gathered beside the target, in a folder that is renamed at the end: the same call again goes
+    on with a download that was cut off, and Ctrl-C leaves no half of the target. Raises ConflictError where
+    the folder is taken or the run has not succeeded, and ServiceError.
     """
     if folder.exists() or folder.is_symlink():
         raise ConflictError(f"{folder} is there already.", hint="Choose another folder with --to.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(artifact.folder, unfinished, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        jobs.download(ref, unfinished, watch=watch)
         unfinished.rename(folder)
-    except shutil.Error as error:
-        raise _copy_error(error) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(OSError):  # there is nothing in it to go on with
+            unfinished.rmdir()
     return folder
-
-
-def _copy_error(error: shutil.Error) -> ServiceError:
-    """The first of the failures that copying a tree collects."""
-    source, _, reason = error.args[0][0]
-    if "No space left" in reason:
-        what, hint = "The disk is full; nothing half-written was kept.", "Free some space and try again."
-        return QuotaError(what, operation="download", hint=hint)
-    what = f"{source} cannot be copied: {reason}."
-    return ServiceError(what, operation="download", hint="Check the folder of the run: maas runs show")

@@ -6,10 +6,14 @@ docstrings here promise; the type checker holds the shapes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from maas_client.check import Check
+    from maas_client.command import CommandJob
     from maas_client.endpoint import EndpointAccess, EndpointRef, EndpointStatus
     from maas_client.model import Lineage, ModelRef, RegisteredModel
     from maas_client.plan import Plan
@@ -17,13 +21,26 @@ if TYPE_CHECKING:
     from maas_client.spec import DeploySpec, JobSpec
 
 
+Watch = Callable[[int, int], None]
+"""Told how far a transfer is: bytes done, bytes in all."""
+
+
 class Backend(Protocol):
     """Where runs happen. Every call looks once and returns; none waits for a run."""
 
     name: str
 
-    def plan(self, spec: JobSpec) -> Plan:
-        """Decide everything that would be sent. Pure: reads local files, sends nothing. Raises PlanError."""
+    def plan(self, spec: JobSpec, job: CommandJob | None = None) -> Plan:
+        """Decide everything that would be sent. Pure: reads local files, sends nothing. Raises PlanError.
+
+        `job` is run instead of the spec's training, such as the scoring of a tuned model.
+        """
+
+    def check(self, plan: Plan) -> tuple[Check, ...]:
+        """Ask the service whether every step can succeed, the last one too. Reads only.
+
+        What cannot be learned is a Check with `ok` None. Raises ServiceError where nothing can be asked.
+        """
 
     def submit(self, plan: Plan) -> RunRef:
         """Start the plan's run and return at once. Submitting the same plan again returns the same run.
@@ -36,6 +53,9 @@ class Backend(Protocol):
 
         Raises NotFoundError where no such run is known; a failed run is a status, never an exception.
         """
+
+    def statuses(self, refs: Sequence[RunRef]) -> Mapping[RunRef, RunStatus]:
+        """Look once at many runs, in as few requests as the service allows; unknown runs are left out."""
 
     def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
         """Lines after a cursor (None = from the start). Each line comes once, whole, in order."""
@@ -53,7 +73,17 @@ class Backend(Protocol):
         """
 
     def artifact(self, ref: RunRef) -> Artifact:
-        """What a SUCCEEDED run left behind. Raises ConflictError while it has not succeeded."""
+        """What a SUCCEEDED run left behind. Raises ConflictError while it has not succeeded.
+
+        Fetches what people read, not the weights.
+        """
+
+    def download(self, ref: RunRef, folder: Path, *, watch: Watch | None = None) -> None:
+        """Bring all that a SUCCEEDED run left, without its checkpoints, into an existing folder.
+
+        Each file is verified by length and hash where the service tells them. What is there whole is not
+        fetched again, so a download that was cut off goes on. Raises ConflictError, ServiceError.
+        """
 
 
 class Registry(Protocol):
@@ -87,6 +117,13 @@ class Serving(Protocol):
 
     def access(self, ref: EndpointRef) -> EndpointAccess:
         """URL and key of a READY endpoint. Raises ConflictError while it is not ready."""
+
+    def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        """Percent of the requests that each deployment behind an endpoint gets.
+
+        `shares` sets it first; nobody else's change is overwritten. Raises ConflictError where the shares do
+        not fit the deployments.
+        """
 
     def delete(self, ref: EndpointRef) -> None:
         """Stop the endpoint and forget it, key included. May be repeated."""

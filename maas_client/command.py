@@ -14,25 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.bundled import jobs_folder, model_folder
+from maas_client.cloudpath import CloudPath
 from maas_client.errors import PlanError
 from maas_client.spec import JobSpec
 
 _BINDING = re.compile(r"\$\{\{\s*([^{}]*?)\s*\}\}")
-
-
-@dataclass(frozen=True)
-class CommandJob:
-    """A command line with bindings, the folder of its code, and what its inputs are.
-
-    `inputs` maps a name to a local file or folder (Path), to text written to a file (`JsonFile`), or to a
-    plain value (str, such as a Hugging Face id). `outputs` are names of folders that the command fills. The
-    command's working directory is the code folder.
-    """
-
-    command: str
-    code: Path
-    inputs: Mapping[str, Path | JsonFile | str]
-    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,9 +28,27 @@ class JsonFile:
     value: Mapping[str, Any]
 
 
+Input = Path | JsonFile | CloudPath | str
+"""A local file or folder, text written to a file, what is in the cloud already, or a plain value."""
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """A command line with bindings, the folder of its code, and what its inputs are.
+
+    `inputs` maps a name to its source; a plain value (str) is a word such as a Hugging Face id. `outputs` are
+    names of folders that the command fills. The command's working directory is the code folder.
+    """
+
+    command: str
+    code: Path
+    inputs: Mapping[str, Input]
+    outputs: tuple[str, ...]
+
+
 def training_command(spec: JobSpec) -> CommandJob:
     """The bundled training script on this spec. Its output, `run`, is the folder that the script fills."""
-    inputs: dict[str, Path | JsonFile | str] = {
+    inputs: dict[str, Input] = {
         "config": JsonFile(spec.script_config()),
         "train": spec.data.train,
         "model": model_source(spec.model),
@@ -57,19 +61,19 @@ def training_command(spec: JobSpec) -> CommandJob:
     return CommandJob(" ".join([_launcher(spec), *words]), jobs_folder(), inputs, ("run",))
 
 
-def evaluation_command(spec: JobSpec, model: Path, data: Path) -> CommandJob:
+def evaluation_command(spec: JobSpec, model: Path | CloudPath, data: Path, *, is_adapter: bool) -> CommandJob:
     """The bundled scoring script on a tuned model. Its output, `run`, holds result.json and samples.jsonl.
 
     `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to
     score.
     """
-    inputs: dict[str, Path | JsonFile | str] = {
+    inputs: dict[str, Input] = {
         "config": JsonFile(spec.script_config()),
         "model": model,
         "data": data,
     }
     words = ["python evaluate.py", "--config ${{inputs.config}}", "--model ${{inputs.model}}"]
-    if (model / "adapter_config.json").is_file():
+    if is_adapter:
         inputs["base"] = model_source(spec.model)
         words.append("--base ${{inputs.base}}")
     words += ["--data ${{inputs.data}}", "--output ${{outputs.run}}"]

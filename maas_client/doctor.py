@@ -7,26 +7,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from maas_client.bundled import jobs_folder, model_folder
+from maas_client.check import Check
 from maas_client.project import Project
 
 _GIB = 1 << 30
 _LOCAL_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "starlette", "uvicorn")
 _MIN_MEMORY_GIB, _MIN_DISK_GIB = 2.0, 1.0
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. `ok` is False where something must be done first; `hint` says what."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str = ""
 
 
 def examine(project: Project) -> list[Check]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 
 class EndpointState(StrEnum):
@@ -39,7 +40,11 @@ class EndpointRef:
 
 @dataclass(frozen=True)
 class EndpointStatus:
-    """One look at an endpoint. Times are unix seconds; `expires_at` is None where it runs until deleted."""
+    """One look at an endpoint. Times are unix seconds; `expires_at` is None where it runs until deleted.
+
+    `cost` is a sentence about what it costs, "" where that is nothing; `traffic` maps the deployments behind
+    it to their percent of the requests, empty where there is only one.
+    """
 
     ref: EndpointRef
     state: EndpointState
@@ -50,6 +55,8 @@ class EndpointStatus:
     url: str = ""
     expires_at: float | None = None
     message: str = ""
+    cost: str = ""
+    traffic: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; holds no key."""
@@ -58,8 +65,13 @@ class EndpointStatus:
 
 @dataclass(frozen=True)
 class EndpointAccess:
-    """The way into an endpoint. The key is kept out of every printed form of this object."""
+    """The way into an endpoint. The key is kept out of every printed form of this object.
+
+    `speaks` is how it is asked: `chat` (URL/chat/completions and URL/v1/chat/completions), `openai`
+    (URL/chat/completions of Foundry's /openai/v1) or `score` (the URL itself takes a chat request).
+    """
 
     url: str
     model: str
     key: str = field(repr=False)
+    speaks: Literal["chat", "openai", "score"] = "chat"

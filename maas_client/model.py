@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maas_client.cloudpath import CloudPath
 from maas_client.errors import UsageError
 
 _REF = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<version>\d+|latest))?")
@@ -57,11 +58,12 @@ class Lineage:
 class RegisteredModel:
     """One look at a version in a registry.
 
-    `folder` holds its files; `metrics` is {"before": {...}, "after": {...}}.
+    `place` holds its files: a folder here, or an id of the service. `metrics` is {"before": {...},
+    "after": {...}}.
     """
 
     ref: ModelRef
-    folder: Path
+    place: Path | CloudPath
     created_at: float
     lineage: Lineage
     metrics: Mapping[str, Any]
@@ -70,4 +72,4 @@ class RegisteredModel:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
-        return {**asdict(self), "ref": str(self.ref), "folder": str(self.folder)}
+        return {**asdict(self), "ref": str(self.ref), "place": str(self.place)}

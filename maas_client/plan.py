@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maas_client.command import CommandJob, JsonFile
+from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.spec import JobSpec
 
 _CHUNK_BYTES = 1 << 20
@@ -73,7 +73,7 @@ class Plan:
         }
 
 
-def _shown(source: Path | JsonFile | str) -> Any:
+def _shown(source: Input) -> Any:
     return source.value if isinstance(source, JsonFile) else str(source)
 
 
@@ -86,7 +86,7 @@ def job_hashes(job: CommandJob) -> dict[str, str]:
         elif isinstance(source, Path):
             hashes[name] = folder_hash(source) if source.is_dir() else _sha256(_file_bytes(source))
         else:
-            hashes[name] = _sha256([source.encode()])
+            hashes[name] = _sha256([str(source).encode()])
     return hashes
 
 

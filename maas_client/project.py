@@ -142,7 +142,6 @@ class Project:
         The same file again is the same run. The training data need not be there any more.
         """
         from maas_client.command import evaluation_command
-        from maas_client.plan import PlanStep, job_hashes
         from maas_client.spec import DataSpec, JobSpec
 
         if not data.is_file():
@@ -152,10 +151,9 @@ class Project:
         rows = DataSpec(train=data.absolute())
         wanted = {"name": name, "data": rows, "register_as": None, "deploy": None}
         spec = JobSpec.model_validate_json(json.dumps(record.spec)).model_copy(update=wanted)
-        job = evaluation_command(spec, self.artifact(record).model, rows.train)
-        plan = self.platform(record.backend).jobs.plan(spec)
-        steps = (PlanStep("start", job.command),)
-        return replace(plan, job=job, hashes=job_hashes(job), steps=steps, warnings=())
+        artifact = self.artifact(record)
+        job = evaluation_command(spec, artifact.model, rows.train, is_adapter=artifact.is_adapter)
+        return self.platform(record.backend).jobs.plan(spec, job)
 
     # -- models
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from maas_client.cloudpath import CloudPath
 from maas_client.errors import UsageError
 
 _REF = re.compile(r"(?P<backend>[a-z0-9]+)://(?P<id>[A-Za-z0-9._-]+)")
@@ -122,14 +123,21 @@ class MetricPage:
 class Artifact:
     """What a succeeded run left behind.
 
-    `folder` is the run's output folder (result.json, model/, samples.jsonl, events.jsonl); `result` is
-    result.json.
+    `folder` is here and holds what people read (result.json, samples.jsonl, events.jsonl; what of it the
+    service wrote); `result` is result.json, empty where the service writes none. `model_in_cloud` is where
+    the adapter or the full weights lie when that is not `folder`/model.
     """
 
     folder: Path
     result: Mapping[str, Any]
+    model_in_cloud: CloudPath | None = None
 
     @property
-    def model(self) -> Path:
-        """The folder with the adapter or the full weights."""
-        return self.folder / "model"
+    def model(self) -> Path | CloudPath:
+        """Where the adapter or the full weights are."""
+        return self.model_in_cloud or self.folder / "model"
+
+    @property
+    def is_adapter(self) -> bool:
+        """True where the model is an adapter, which needs its base."""
+        return bool(self.result.get("adapter"))

@@ -157,7 +157,7 @@ class DistributedSpec(Part):
     """`none` is one process; `ddp` keeps a copy of the model in each process."""
 
     processes: int = Field(default=1, ge=1, le=64)
-    """Processes on this machine."""
+    """Processes on each machine."""
 
     @field_validator("processes")
     @classmethod
@@ -165,6 +165,59 @@ class DistributedSpec(Part):
         if info.data.get("strategy") == "none" and processes > 1:
             raise ValueError(f"found {processes} with strategy none; accepted: 1, or strategy: ddp")
         return processes
+
+
+class ComputeSpec(Part):
+    """Which machines of Azure run the job. Not used on this machine."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9-]{1,31}$")
+    """A cluster of the workspace; made, scaled to zero, where it is not there and `size` is given.
+
+    Without a name the job runs on serverless compute.
+    """
+
+    size: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{4,60}$")
+    """Size of its machines, such as Standard_NC24ads_A100_v4 (`maas models gpus` lists them)."""
+
+    instances: int = Field(default=1, ge=1, le=100)
+    """Machines; `distributed.processes` is the number of processes on each."""
+
+    priority: Literal["dedicated", "low"] = "dedicated"
+    """`low` is cheaper, and its machines may be taken away: the run goes on from its newest checkpoint."""
+
+    environment: str | None = Field(default=None, min_length=3)
+    """An environment of the workspace or of a registry (azureml:NAME:VERSION, azureml://registries/...).
+
+    Without it one is made from the bundled image and packages.
+    """
+
+    shared_memory: str = Field(default="16g", pattern=r"^[1-9][0-9]{0,4}[mg]$")
+    """Shared memory of the job's container, such as 16g."""
+
+    timeout: Duration | None = None
+    """The run is ended after this long: a number and s, m, h or d."""
+
+    identity: Literal["none", "managed", "user"] = "none"
+    """Whose rights the job's code has towards Azure."""
+
+
+class FoundrySpec(Part):
+    """How Azure AI Foundry fine-tunes. Used by backend foundry only."""
+
+    route: Literal["auto", "classic", "openai"] = "auto"
+    """`classic` is a FineTuning job of a hub or workspace, `openai` one of a Foundry resource.
+
+    `auto` takes the one that the catalog knows for the model.
+    """
+
+    training_type: Literal["standard", "globalStandard", "developerTier"] | None = None
+    """Where the openai route trains; without it the service decides."""
+
+    learning_rate_multiplier: float | None = Field(default=None, gt=0, le=10)
+    """Learning rate of the openai route, as a multiple of the service's own.
+
+    `training.learning_rate` has no exact counterpart there and is not sent.
+    """
 
 
 class RegisterSpec(Part):
@@ -185,6 +238,21 @@ class DeploySpec(Part):
 
     port: int = Field(default=0, ge=0, le=65535)
     """Port on 127.0.0.1 for a local endpoint; 0 takes a free one."""
+
+    size: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{4,60}$")
+    """Size of the machines of a managed online endpoint, such as Standard_NC24ads_A100_v4."""
+
+    instances: int = Field(default=1, ge=1, le=100)
+    """Machines of a managed online endpoint."""
+
+    sku: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{3,40}$")
+    """Offer of a Foundry deployment, such as GlobalStandard or DeveloperTier."""
+
+    capacity: int | None = Field(default=None, ge=1)
+    """Capacity of a Foundry deployment, in the units of its offer (1,000 tokens a minute)."""
+
+    location: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4,40}$")
+    """Region of a serverless endpoint, where it is not that of the workspace."""
 
     @property
     def ttl_s(self) -> int:
@@ -222,6 +290,12 @@ class JobSpec(Part):
     distributed: DistributedSpec = DistributedSpec()
     """How many processes train together."""
 
+    compute: ComputeSpec = ComputeSpec()
+    """Which machines of Azure run the job."""
+
+    foundry: FoundrySpec = FoundrySpec()
+    """How Azure AI Foundry fine-tunes."""
+
     register_as: RegisterSpec | None = Field(default=None, alias="register")
     """Keep the result in the model registry."""
 
@@ -242,4 +316,6 @@ class JobSpec(Part):
         config = self.model_dump(
             mode="json", include={"task", "method", "training", "evaluation", "distributed"}, by_alias=True
         )
+        if self.backend != "local":
+            config["distributed"]["processes"] *= self.compute.instances
         return {**config, "validation": {"split": self.data.validation.split}}

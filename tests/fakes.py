@@ -6,13 +6,15 @@ It honors the Protocols, so that projects and journeys are tested without starti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maas_client.backend import Platform
-from maas_client.command import training_command
+from maas_client.backend import Platform, Watch
+from maas_client.check import Check
+from maas_client.command import CommandJob, training_command
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ConflictError, NotFoundError
 from maas_client.model import Lineage, ModelRef, RegisteredModel
@@ -70,8 +72,8 @@ class FakeJobs:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def plan(self, spec: JobSpec) -> Plan:
-        job = training_command(spec)
+    def plan(self, spec: JobSpec, job: CommandJob | None = None) -> Plan:
+        job = job or training_command(spec)
         steps = (PlanStep("start", job.command),)
         return Plan(spec, NAME, "memory", job, steps, "free: nothing runs", True, job_hashes(job))
 
@@ -90,6 +92,12 @@ class FakeJobs:
                 done = looks > self.world.looks_until_end
                 state = self.world.states[ref.id] = RunState.SUCCEEDED if done else RunState.RUNNING
         return RunStatus(state, state.value, seen_at=float(len(self.world.boundaries)))
+
+    def check(self, plan: Plan) -> tuple[Check, ...]:
+        return ()
+
+    def statuses(self, refs: Sequence[RunRef]) -> Mapping[RunRef, RunStatus]:
+        return {ref: self.status(ref) for ref in refs if ref.id in self.world.states}
 
     def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
         ended = self._known(ref).is_final
@@ -121,6 +129,9 @@ class FakeJobs:
             (folder / "model").mkdir(parents=True, exist_ok=True)
             (folder / "samples.jsonl").write_text(json.dumps(SAMPLE) + "\n", encoding="utf-8")
         return Artifact(folder, RESULT)
+
+    def download(self, ref: RunRef, folder: Path, *, watch: Watch | None = None) -> None:
+        shutil.copytree(self.artifact(ref).folder, folder, dirs_exist_ok=True)
 
     def _known(self, ref: RunRef) -> RunState:
         if ref.id not in self.world.states:
@@ -188,6 +199,9 @@ class FakeEndpoints:
             if self._known(ref).state is not EndpointState.READY:
                 raise ConflictError(f"Endpoint {ref.name} is not ready.")
         return EndpointAccess(self.world.url, self._known(ref).model, "key")
+
+    def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        return {self._known(ref).model: 100}
 
     def delete(self, ref: EndpointRef) -> None:
         with self.world.step("delete"):

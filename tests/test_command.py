@@ -98,10 +98,9 @@ def test_held_out_rows_and_processes_are_part_of_the_command() -> None:
 
 
 def test_scoring_names_the_base_only_for_an_adapter(tmp_path: Path) -> None:
-    full = evaluation_command(spec(), tmp_path, Path("rows"))
+    full = evaluation_command(spec(), tmp_path, Path("rows"), is_adapter=False)
     assert "--base" not in full.command
-    (tmp_path / "adapter_config.json").write_text("{}")
-    adapter = evaluation_command(spec(), tmp_path, Path("rows"))
+    adapter = evaluation_command(spec(), tmp_path, Path("rows"), is_adapter=True)
     assert "--base ${{inputs.base}}" in adapter.command
     assert adapter.inputs["base"] == model_folder("tiny-phi3")
     places = dict.fromkeys(adapter.inputs, "p")

@@ -171,11 +171,11 @@ def download(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Copy what a succeeded run made (model, result, samples, events) into a new folder."""
-    from maas_client.artifacts import copy_artifact
+    from maas_client.artifacts import fetch_artifact
 
     project = _project()
     record = project.find(run)
-    folder = copy_artifact(project.artifact(record), to or Path(record.id))
+    folder = fetch_artifact(project.platform(record.backend).jobs, record.ref, to or Path(record.id))
     emit({"run": record.id, "folder": str(folder)}, str(folder))
 
 

@@ -39,7 +39,7 @@ def doctor(output: Output = OutputFormat.TABLE) -> None:
         ["ok" if one.ok else "MISSING", one.name, one.detail, "" if one.ok else one.hint] for one in checks
     ]
     columns = {"": "left", "CHECK": "left", "FOUND": "left", "TRY": "left"}
-    emit([one.__dict__ for one in checks], table(columns, rows))
+    emit([one.to_dict() for one in checks], table(columns, rows))
     if not all(one.ok for one in checks):
         raise typer.Exit(2)
 

@@ -36,7 +36,7 @@ def models(tmp_path: Path) -> LocalModels:
 
 def test_the_card_says_what_it_is(models: LocalModels, artifact: Artifact) -> None:
     model = models.register("card", artifact, LINEAGE)
-    card = (model.folder.parent / "README.md").read_text()
+    card = (model.place.parent / "README.md").read_text()
     for words in (
         "# card, version 1",
         "tiny-phi3",
@@ -52,8 +52,8 @@ def test_the_card_says_what_it_is(models: LocalModels, artifact: Artifact) -> No
 
 def test_the_record_holds_the_hash_of_the_files(models: LocalModels, artifact: Artifact) -> None:
     model = models.register("card", artifact, LINEAGE)
-    record = json.loads((model.folder.parent / "model.json").read_text())
-    assert record["files"] == folder_hash(model.folder) == folder_hash(artifact.model)
+    record = json.loads((model.place.parent / "model.json").read_text())
+    assert record["files"] == folder_hash(model.place) == folder_hash(artifact.model)
     assert record["size_bytes"] == 200_000
 
 
@@ -100,7 +100,7 @@ def test_names_that_are_none(models: LocalModels, artifact: Artifact, name: str)
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"created_at": "x"}'])
 def test_a_foreign_record_is_named(models: LocalModels, artifact: Artifact, content: str) -> None:
-    path = models.register("card", artifact, LINEAGE).folder.parent / "model.json"
+    path = models.register("card", artifact, LINEAGE).place.parent / "model.json"
     path.write_text(content)
     with pytest.raises(ServiceError, match=r"model\.json") as raised:
         models.get("card")

@@ -106,11 +106,11 @@ def test_problems_of_a_job_file_one_a_line(empty_home: Path) -> None:
     job = job_in(empty_home, name="No", tsk="chat")
     ended = maas("plan", job.name)
     assert ended.returncode == 2
-    assert [line.partition(" found")[0] for line in ended.stderr.splitlines()] == [
+    assert [line.partition(" found ")[0] for line in ended.stderr.splitlines()] == [
         "error: job.yaml has 2 problems.",
         "  job.yaml:1: name:",
         "  job.yaml:6: tsk: unknown key 'tsk'; accepted: name, task, model, backend, data, method, training, "
-        "evaluation, distributed, register, deploy; did you mean task?",
+        "evaluation, distributed, compute, foundry, register, deploy; did you mean task?",
         "  try: maas schema prints what a job file may hold.",
     ]
     as_json = json.loads(maas("plan", job.name, "-o", "json").stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +99,17 @@ class LocalEndpoints:
         with told("access", self._endpoints):
             key = (self._endpoints / ref.name / KEY).read_text(encoding="utf-8")
         return EndpointAccess(status.url, ref.name, key)
+
+    def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        """One deployment answers everything. Raises ConflictError for any other share."""
+        only = {self._see(ref).record.model: 100}
+        if shares is not None and dict(shares) != only:
+            raise ConflictError(
+                f"Endpoint {ref.name} has one deployment, {next(iter(only))}, which gets every request.",
+                operation="traffic",
+                hint="A managed online endpoint (backend: azureml) can share its requests.",
+            )
+        return only
 
     def delete(self, ref: EndpointRef) -> None:
         """Stop the server, remove folder and key. Raises NotFoundError for a name that never was deployed."""
@@ -201,7 +212,7 @@ def _ask_to_stop(processes: Processes | None) -> None:
 def _words(
     code: Path, folder: Path, model: RegisteredModel, spec: DeploySpec, expires_at: float
 ) -> list[str]:
-    words = [sys.executable, str(code / "serve.py"), "--model", str(model.folder)]
+    words = [sys.executable, str(code / "serve.py"), "--model", str(model.place)]
     if model.adapter:
         base = model_source(model.lineage.base_model)
         words += ["--base", str(base.absolute()) if isinstance(base, Path) else base]

@@ -123,3 +123,16 @@ def copy_file(source: Path, target: Path) -> str:
 def size_bytes(folder: Path) -> int:
     """Bytes in all files of a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def copy_files(source: Path, target: Path, *, ignore: tuple[str, ...]) -> None:
+    """Copy a folder's files into an existing folder; if that fails, nothing of them is left.
+
+    Raises OSError.
+    """
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*ignore), dirs_exist_ok=True)
+    except BaseException:
+        for path in target.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunState, RunStatus
 
 if TYPE_CHECKING:
+    from maas_client.backend import Watch
+    from maas_client.check import Check
+    from maas_client.command import CommandJob
     from maas_client.plan import Plan
     from maas_client.spec import JobSpec
 
@@ -52,11 +56,15 @@ class LocalJobs:
         self._clock = clock
         self._grace_s = grace_s
 
-    def plan(self, spec: JobSpec) -> Plan:
+    def plan(self, spec: JobSpec, job: CommandJob | None = None) -> Plan:
         """Decide everything; reads local files only. Raises PlanError and DataError."""
         from maas_client.backends.local.planning import plan_run
 
-        return plan_run(spec, self._runs.parent)
+        return plan_run(spec, self._runs.parent, job)
+
+    def check(self, plan: Plan) -> tuple[Check, ...]:  # noqa: ARG002
+        """Nothing to ask: planning looks at this machine itself."""
+        return ()
 
     def submit(self, plan: Plan) -> RunRef:
         """Prepare the run's folder and start it; one that is there is started only if it never was.
@@ -82,6 +90,14 @@ class LocalJobs:
     def status(self, ref: RunRef) -> RunStatus:
         """Look at the run's files and at the process table. Raises NotFoundError."""
         return to_status(self._look(ref), self._clock())
+
+    def statuses(self, refs: Sequence[RunRef]) -> Mapping[RunRef, RunStatus]:
+        """Look at each run."""
+        found = {}
+        for ref in refs:
+            with suppress(NotFoundError):
+                found[ref] = self.status(ref)
+        return found
 
     def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
         """Lines of stdout and stderr after the cursor; at most 256 KiB a page."""
@@ -148,6 +164,14 @@ class LocalJobs:
                 f"Run {ref.id} left no result.", operation="artifact", hint=f"maas runs logs {ref.id}"
             )
         return Artifact((look.folder / RESULT).parent, result)
+
+    def download(self, ref: RunRef, folder: Path, *, watch: Watch | None = None) -> None:  # noqa: ARG002
+        """Copy the run's output folder. Raises ConflictError, QuotaError, ServiceError."""
+        from maas_client.backends.local.folders import copy_files
+
+        source = self.artifact(ref).folder
+        with told("download", folder):
+            copy_files(source, folder, ignore=("checkpoints", "*.tmp"))
 
     def _look(self, ref: RunRef) -> Look:
         folder = self._runs / ref.id

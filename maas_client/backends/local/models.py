@@ -33,7 +33,8 @@ class LocalModels:
         Raises ServiceError; then nothing is left behind.
         """
         shelf = self._models / parse_model(name)[0]
-        if not artifact.model.is_dir():
+        source = artifact.model
+        if not isinstance(source, Path) or not source.is_dir():
             hint = "Look at the run's log, and train again."
             raise ConflictError(f"{artifact.folder} holds no model.", operation="register", hint=hint)
         with told("register", shelf), lock(shelf / ".lock"):
@@ -43,7 +44,7 @@ class LocalModels:
                     return model
             ref = ModelRef(shelf.name, known[0].ref.version + 1 if known else 1)
             with staging(shelf) as staged:
-                shutil.copytree(artifact.model, staged / _FILES)
+                shutil.copytree(source, staged / _FILES)
                 model = self._describe(ref, artifact, lineage, staged / _FILES)
                 write_json(staged / _RECORD, _to_json(model, folder_hash(staged / _FILES)))
                 write_text(staged / "README.md", model_card(model))
@@ -83,7 +84,7 @@ class LocalModels:
         result = artifact.result
         return RegisteredModel(
             ref=ref,
-            folder=files,
+            place=files,
             created_at=self._clock(),
             lineage=lineage,
             metrics={"before": dict(result.get("before") or {}), "after": dict(result.get("after") or {})},
@@ -114,7 +115,7 @@ def _read(shelf: Path, version: int) -> RegisteredModel:
             raise KeyError(_RECORD)
         return RegisteredModel(
             ref=ModelRef(shelf.name, version),
-            folder=shelf / str(version) / _FILES,
+            place=shelf / str(version) / _FILES,
             created_at=float(value["created_at"]),
             lineage=Lineage(**value["lineage"]),
             metrics=dict(value["metrics"]),

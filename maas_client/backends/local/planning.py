@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maas_client.backends.local.modelfiles import Weights, check_model, check_targets
 from maas_client.backends.local.preparation import cores
+from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, JsonFile, training_command
 from maas_client.errors import DataError, PlanError
 from maas_client.plan import Plan, PlanStep, job_hashes
@@ -25,13 +26,14 @@ _RUNTIME_BYTES = 600 << 20
 """What python with torch and transformers takes before any model is loaded."""
 
 
-def plan_run(spec: JobSpec, home: Path) -> Plan:
+def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
     _require_modules()
     for file in filter(None, (spec.data.train, spec.data.validation.file)):
         _require_data(file)
-    job = training_command(spec)
-    model = job.inputs["model"]
+    job = job or training_command(spec)
+    _require_here(job)
+    model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
     if weights is None:
         _require_hub_id(str(model))
@@ -71,6 +73,13 @@ def _require_data(file: Path) -> None:
         raise DataError(f"{file} cannot be read: permission denied.", hint="Change its permissions.")
 
 
+def _require_here(job: CommandJob) -> None:
+    for name, source in job.inputs.items():
+        if isinstance(source, CloudPath):
+            hint = "Download the run, and name its model folder."
+            raise PlanError(f"{name} lies in the cloud: {source}.", hint=hint)
+
+
 def _require_hub_id(model: str) -> None:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         hint = "A local model is a folder with config.json; maas models list shows the others."
@@ -82,8 +91,8 @@ def _steps(job: CommandJob, spec: JobSpec) -> tuple[PlanStep, ...]:
     for name, source in job.inputs.items():
         if isinstance(source, JsonFile):
             steps.append(PlanStep("write", f"{name}.json", "what the job file says"))
-        elif isinstance(source, str):
-            steps.append(PlanStep("download", source, "from Hugging Face, unless it is in its cache"))
+        elif not isinstance(source, Path):
+            steps.append(PlanStep("download", str(source), "from Hugging Face, unless it is in its cache"))
         elif source.is_dir():
             steps.append(PlanStep("use", str(source), f"{name}, in place"))
         else:

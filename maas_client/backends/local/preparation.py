@@ -57,8 +57,8 @@ def _place_inputs(plan: Plan, staged: Path, folder: Path) -> dict[str, str]:
         if isinstance(source, JsonFile):
             write_json(staged / "inputs" / f"{name}.json", source.value)
             places[name] = str(folder / "inputs" / f"{name}.json")
-        elif isinstance(source, str):
-            places[name] = source
+        elif not isinstance(source, Path):
+            places[name] = str(source)
         elif source.is_dir():
             places[name] = str(source.absolute())
         else:
