@@ -133,10 +133,12 @@ class Serving(Protocol):
 class Platform:
     """A place that runs jobs and, where it offers them, keeps models and serves them.
 
-    None = not offered here.
+    None = not offered here. `targets` gives what the settings name now, each as Plan.target says it (pure;
+    raises SettingsError where they name nothing); None where there is only one place, as on this machine.
     """
 
     name: str
     jobs: Backend
     models: Registry | None
     endpoints: Serving | None
+    targets: Callable[[], tuple[str, ...]] | None = None
