@@ -1,0 +1,183 @@
+"""The workspace of a command: who signs, where it is, what it is; each learned when first asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from maas_client.errors import PlanError, ServiceError
+from maas_client.transport.cloud import open_arm, open_cloud
+from maas_client.transport.credential import open_credential
+from maas_client.transport.redaction import shown_url
+from maas_client.transport.rest import Rest
+from maas_client.transport.trust import is_loopback
+from maas_client.transport.workspace import Workspace as MlWorkspace
+from maas_client.transport.workspace import find_target
+
+if TYPE_CHECKING:
+    import httpx
+
+    from maas_client.settings import Settings
+    from maas_client.transport.cloud import Cloud
+    from maas_client.transport.credential import AzureCredential
+    from maas_client.transport.workspace import Target
+
+API_VERSION = "2024-10-01-preview"
+"""The api-version that shows every kind of workspace and both ways of listing a datastore's secrets."""
+_PACKAGES = ("azure.identity", "azure.ai.ml", "azure.storage.blob")
+
+
+@dataclass(frozen=True)
+class WorkspaceFacts:
+    """What Azure says about the workspace.
+
+    `kind` is Default, Hub, Project or FeatureStore; `guid` its id in asset URIs; `storage_account_id` and
+    `container_registry_id` are ARM ids, the latter None until the first image is built.
+    """
+
+    location: str
+    kind: str
+    guid: str
+    discovery_url: str
+    storage_account_id: str
+    container_registry_id: str | None
+    tags: Mapping[str, str]
+
+
+class Workspace:
+    """One Azure ML workspace. Making it sends nothing: `cloud`, `facts`, `api` and `client` each ask Azure
+    once, when they are first used, and raise ServiceError where that fails.
+
+    `find_cloud` tells which Azure it is; `transport` replaces the network of `arm` and `api`.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        credential: AzureCredential,
+        find_cloud: Callable[[], Cloud],
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.target = target
+        self.credential = credential
+        self.clock = clock
+        self.sleep = sleep
+        self._find_cloud = find_cloud
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.target})"
+
+    def path(self, *parts: str) -> str:
+        """The path of something in the workspace, for `arm`: path("jobs", name)."""
+        return "/".join([self.target.path, *(quote(part, safe="") for part in parts)])
+
+    @cached_property
+    def cloud(self) -> Cloud:
+        """Which Azure it is in. Asks ARM_CLOUD_METADATA_URL where that is set."""
+        return self._find_cloud()
+
+    @cached_property
+    def arm(self) -> Rest:
+        """Azure Resource Manager."""
+        return open_arm(
+            self.cloud, self.credential, clock=self.clock, sleep=self.sleep, transport=self._transport
+        )
+
+    @cached_property
+    def facts(self) -> WorkspaceFacts:
+        """Location, kind and neighbors of the workspace. Raises NotFoundError where it does not exist."""
+        query, operation = {"api-version": API_VERSION}, f"look at {self.target}"
+        return _read_facts(self.arm.get(self.path(), params=query, operation=operation).mapping)
+
+    @cached_property
+    def api(self) -> Rest:
+        """The data plane of the workspace's region: run history, metrics, assets. Signs as `arm` does."""
+        return Rest(
+            self._find_api(),
+            self.credential,
+            self.cloud.arm_scope,
+            clock=self.clock,
+            sleep=self.sleep,
+            transport=self._transport,
+        )
+
+    @cached_property
+    def client(self) -> Any:
+        """azure-ai-ml's MLClient, imported when first used. Use it inside transport's `sdk_calls(...)`."""
+        return MlWorkspace(self.target, self.credential, self.cloud).client
+
+    def _find_api(self) -> str:
+        """Ask the discovery service, which wants no token, where the data plane is."""
+        place, operation = self.facts.discovery_url, "find the workspace's data plane"
+        with Rest(place, clock=self.clock, sleep=self.sleep, transport=self._transport) as rest:
+            found = str(rest.get(place, operation=operation).mapping.get("api") or "")
+        is_safe = found.startswith("https://") or (self.cloud.is_loopback and is_loopback(found))
+        if not (is_safe and urlsplit(found).hostname):
+            raise ServiceError(
+                f"Cannot {operation}: {shown_url(place)} names no address that may see a token.",
+                operation=operation,
+                code="UnexpectedAnswer",
+            )
+        return found
+
+
+def open_workspace(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+    start: Path | None = None,
+) -> Workspace:
+    """The workspace of the settings, or of the nearest config.json from `start` upward. Sends nothing.
+
+    Raises SettingsError that names what is missing, and PlanError where the Azure packages are not installed.
+    """
+    target = find_target(settings, start=start)
+    _require_packages()
+    return Workspace(
+        target, open_credential(settings, clock=clock), lambda: open_cloud(settings), clock=clock, sleep=sleep
+    )
+
+
+def _require_packages() -> None:
+    missing = [package for package in _PACKAGES if not _is_installed(package)]
+    if missing:
+        names = ", ".join(package.replace(".", "-") for package in missing)
+        raise PlanError(
+            f"Azure needs packages that are not installed: {names}.", hint="pip install 'maas-client[azure]'"
+        )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package below a namespace is there; imports nothing, not even the namespace."""
+    places: Any = None
+    parts = package.split(".")
+    for depth in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+        if spec is None:
+            return False
+        places = spec.submodule_search_locations
+    return True
+
+
+def _read_facts(body: Mapping[str, Any]) -> WorkspaceFacts:
+    properties = body.get("properties") or {}
+    return WorkspaceFacts(
+        location=str(body.get("location") or ""),
+        kind=str(body.get("kind") or "Default"),
+        guid=str(properties.get("workspaceId") or ""),
+        discovery_url=str(properties.get("discoveryUrl") or ""),
+        storage_account_id=str(properties.get("storageAccount") or ""),
+        container_registry_id=properties.get("containerRegistry") or None,
+        tags=body.get("tags") or {},
+    )
