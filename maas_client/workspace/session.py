@@ -38,7 +38,9 @@ class WorkspaceFacts:
     """What Azure says about the workspace.
 
     `kind` is Default, Hub, Project or FeatureStore; `guid` its id in asset URIs; `storage_account_id` and
-    `container_registry_id` are ARM ids, the latter None until the first image is built.
+    `container_registry_id` are ARM ids, the latter None until the first image is built; `principal_id` is the
+    object id of its own identity, None where it has only identities that were assigned to it;
+    `public_network_access` is Enabled or Disabled.
     """
 
     location: str
@@ -48,6 +50,8 @@ class WorkspaceFacts:
     storage_account_id: str
     container_registry_id: str | None
     tags: Mapping[str, str]
+    principal_id: str | None = None
+    public_network_access: str = "Enabled"
 
 
 class Workspace:
@@ -180,4 +184,6 @@ def _read_facts(body: Mapping[str, Any]) -> WorkspaceFacts:
         storage_account_id=str(properties.get("storageAccount") or ""),
         container_registry_id=properties.get("containerRegistry") or None,
         tags=body.get("tags") or {},
+        principal_id=(body.get("identity") or {}).get("principalId") or None,
+        public_network_access=str(properties.get("publicNetworkAccess") or "Enabled"),
     )
