@@ -16,7 +16,7 @@ from typing import Any
 from maas_client.bundled import jobs_folder, model_folder
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import PlanError
-from maas_client.spec import JobSpec
+from maas_client.spec import DistributedSpec, JobSpec
 
 _BINDING = re.compile(r"\$\{\{\s*([^{}]*?)\s*\}\}")
 
@@ -67,8 +67,9 @@ def evaluation_command(spec: JobSpec, model: Path | CloudPath, data: Path, *, is
     `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to
     score.
     """
+    alone = {"distributed": DistributedSpec().model_dump(mode="json")}
     inputs: dict[str, Input] = {
-        "config": JsonFile(spec.script_config()),
+        "config": JsonFile(spec.script_config() | alone),
         "model": model,
         "data": data,
     }
@@ -81,9 +82,12 @@ def evaluation_command(spec: JobSpec, model: Path | CloudPath, data: Path, *, is
 
 
 def _launcher(spec: JobSpec) -> str:
-    """One process is plain python; several are started by torchrun, as python -m of the same python."""
+    """Plain python for one process, and in Azure, which starts the processes itself; several are torchrun's.
+
+    torchrun runs as python -m of the same python.
+    """
     processes = spec.distributed.processes
-    if processes == 1:
+    if processes == 1 or spec.backend != "local":
         return "python"
     return f"python -m torch.distributed.run --standalone --nproc-per-node {processes}"
 

@@ -105,3 +105,18 @@ def test_scoring_names_the_base_only_for_an_adapter(tmp_path: Path) -> None:
     assert adapter.inputs["base"] == model_folder("tiny-phi3")
     places = dict.fromkeys(adapter.inputs, "p")
     assert "${{" not in " ".join(bind(adapter, places, {"run": "o"}))
+
+
+def test_azure_starts_the_processes_itself(tmp_path: Path) -> None:
+    parts = {"distributed": DistributedSpec(strategy="ddp", processes=2), "compute": {"instances": 2}}
+    made = training_command(spec(backend="azureml", **parts))
+    assert made.command.startswith("python train.py ")
+    assert isinstance(made.inputs["config"], JsonFile)
+    assert made.inputs["config"].value["distributed"]["processes"] == 4
+
+
+def test_one_process_scores_however_many_trained(tmp_path: Path) -> None:
+    many = spec(distributed=DistributedSpec(strategy="ddp", processes=2))
+    made = evaluation_command(many, tmp_path, Path("rows"), is_adapter=False)
+    assert isinstance(made.inputs["config"], JsonFile)
+    assert made.inputs["config"].value["distributed"] == {"strategy": "none", "processes": 1}

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from maas_client.backends.local.modelfiles import Weights, check_model, check_targets
+from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.local.preparation import cores
+from maas_client.backends.modelfiles import Weights, check_model, check_targets
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, JsonFile, training_command
-from maas_client.errors import DataError, PlanError
+from maas_client.errors import PlanError
 from maas_client.plan import Plan, PlanStep, job_hashes
 from maas_client.spec import JobSpec
 
@@ -29,8 +30,7 @@ _RUNTIME_BYTES = 600 << 20
 def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
     _require_modules()
-    for file in filter(None, (spec.data.train, spec.data.validation.file)):
-        _require_data(file)
+    check_data_files(spec)
     job = job or training_command(spec)
     _require_here(job)
     model = job.inputs.get("base", job.inputs["model"])
@@ -57,20 +57,6 @@ def _require_modules() -> None:
     if missing:
         hint = 'Install it: pip install "maas-client[local]"'
         raise PlanError(f"Training on this machine needs {', '.join(missing)}.", hint=hint)
-
-
-def _require_data(file: Path) -> None:
-    hint = "Paths in a job file are relative to that file."
-    if file.is_dir():
-        raise DataError(f"{file} is a folder; a file of rows is needed.", hint=hint)
-    if not file.is_file():
-        raise DataError(f"There is no data file {file}.", hint=hint)
-    if file.stat().st_size == 0:
-        raise DataError(
-            f"{file} is empty.", hint="Write one row a line, then look at it: maas data check FILE"
-        )
-    if not os.access(file, os.R_OK):
-        raise DataError(f"{file} cannot be read: permission denied.", hint="Change its permissions.")
 
 
 def _require_here(job: CommandJob) -> None:
