@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from maas_client.simulator.replies import Refusal, Reply
@@ -39,7 +40,7 @@ def make_workspace(world: World, path: str, body: dict[str, Any]) -> Resource:
         "provisioningState": "Succeeded",
         "v1LegacyMode": False,
         "softDeleteEnabled": False,
-        "containerRegistry": None,
+        "containerRegistry": asked.get("containerRegistry"),
         "storageHnsEnabled": False,
         "workspaceId": world.workspace_guid(path),
         "privateLinkCount": 0,
@@ -53,7 +54,11 @@ def make_workspace(world: World, path: str, body: dict[str, Any]) -> Resource:
         "tags": body.get("tags") or {},
         "kind": body.get("kind") or "Default",
         "sku": {"name": "Basic", "tier": "Basic"},
-        "identity": {"type": "SystemAssigned", "tenantId": world.names.tenant},
+        "identity": {
+            "type": "SystemAssigned",
+            "tenantId": world.names.tenant,
+            "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"identity of {path.lower()}")),
+        },
         "etag": None,
     }
     return world.store.put(path, made)
@@ -128,42 +133,52 @@ def get_group(call: Call) -> Reply:
     return Reply(200, {**group, "properties": {"provisioningState": "Succeeded"}})
 
 
-def get_provider(call: Call) -> Reply:
-    """GET of a resource provider's registration."""
+def get_storage_account(call: Call) -> Reply:
+    """GET of the storage account behind the workspace."""
     check_subscription(call)
-    namespace = call.params["namespace"]
-    return Reply(
-        200,
-        {
-            "id": f"/subscriptions/{call.params['subscription']}/providers/{namespace}",
-            "namespace": namespace,
-            "registrationState": "Registered",
-            "resourceTypes": [],
-        },
-    )
-
-
-def permissions(call: Call) -> Reply:
-    """GET of what the caller may do here: everything, as an owner."""
-    check_subscription(call)
-    owner: dict[str, list[str]] = {
-        "actions": ["*"],
-        "notActions": [],
-        "dataActions": ["*"],
-        "notDataActions": [],
+    name = call.params["account"]
+    if not any(
+        each["properties"]["storageAccount"].endswith(f"/{name}") for each in all_workspaces(call.world)
+    ):
+        text = f"The Resource 'Microsoft.Storage/storageAccounts/{name}' was not found."
+        raise Refusal(404, "ResourceNotFound", text, inner=None)
+    properties = {
+        "provisioningState": "Succeeded",
+        "allowSharedKeyAccess": True,
+        "publicNetworkAccess": "Enabled",
+        "networkAcls": {"defaultAction": "Allow"},
+        **call.world.grants.storage,
     }
-    return Reply(200, {"value": [owner]})
+    account = {
+        "id": call.path,
+        "name": name,
+        "type": "Microsoft.Storage/storageAccounts",
+        "kind": "StorageV2",
+    }
+    return Reply(200, {**account, "location": call.world.names.location, "properties": properties})
+
+
+def list_resources(call: Call) -> Reply:
+    """GET of the resources of a group that are of a type: those of accounts, in the store."""
+    check_subscription(call)
+    kind = call.query.get("$filter", "").partition("resourceType eq '")[2].partition("'")[0]
+    start = call.path.rpartition("/resources")[0]
+    accounts = f"{start}/providers/Microsoft.CognitiveServices/accounts"
+    found = call.world.store.members(accounts)
+    if kind.lower().endswith("/projects"):
+        found = [one for each in found for one in call.world.store.members(f"{each['id']}/projects")]
+    names = ("id", "name", "type", "location", "kind")
+    return page(call, [{key: each.get(key) for key in names} for each in found])
 
 
 OPERATIONS = [
     Operation("GET", SUBSCRIPTION, get_subscription),
     Operation("GET", GROUP, get_group),
-    Operation("GET", SUBSCRIPTION + "/providers/{namespace}", get_provider),
+    Operation("GET", GROUP + "/resources", list_resources),
+    Operation("GET", GROUP + "/providers/Microsoft.Storage/storageAccounts/{account}", get_storage_account),
     Operation("GET", SUBSCRIPTION + f"/providers/{PROVIDER}/workspaces", list_workspaces),
     Operation("GET", _WORKSPACES, list_workspaces),
     Operation("GET", WORKSPACE, get_workspace),
     Operation("PUT", WORKSPACE, put_workspace),
     Operation("DELETE", WORKSPACE, delete_workspace),
-    Operation("GET", WORKSPACE + "/providers/Microsoft.Authorization/permissions", permissions),
-    Operation("GET", GROUP + "/providers/Microsoft.Authorization/permissions", permissions),
 ]

@@ -93,6 +93,7 @@ class Gate:
         if path.startswith("/subscriptions") and "api-version" not in request.query_params:
             text = "The api-version query parameter (?api-version=) is required for all requests."
             raise Refusal(400, "MissingApiVersionParameter", text, inner=None)
+        self._world.grants.check(request.method, path)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         names, now = self._world.names, self._world.now()

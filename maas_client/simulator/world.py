@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.simulator.clock import Clock, timestamp
 from maas_client.simulator.faults import Faults
+from maas_client.simulator.grants import Grants
 from maas_client.simulator.state import Resource, Store
 from maas_client.simulator.tokens import Tokens
 
@@ -77,6 +78,7 @@ class World:
     admin_key: str
     faults: Faults = field(default_factory=Faults)
     quota: dict[str, int] = field(default_factory=dict)
+    grants: Grants = field(default_factory=Grants)
     operations: Operations = field(init=False)
     storage: Storage = field(init=False)
     runner: Runner = field(init=False)
