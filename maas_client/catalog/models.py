@@ -129,7 +129,7 @@ class Model:
         if reason is None:
             return None
         stage = self.lifecycle_on(on)
-        replacement = stage.replacement if stage.state == "retired" else None
+        replacement = stage.replacement if stage.state == "retired" and route is not None else None
         others = tuple(other.name for other in self.routes_on(on) if other.name != name)
         source = route.sources[-1 if route.access_on(on) == "closed" else 0] if route else None
         message = f"{self.name} {reason}" + (f" ({source})" if source else "")

@@ -106,8 +106,12 @@ class Workspace:
     @cached_property
     def api(self) -> Rest:
         """The data plane of the workspace's region: run history, metrics, assets. Signs as `arm` does."""
+        return self.data_plane(self._find_api())
+
+    def data_plane(self, address: str) -> Rest:
+        """A service of Azure ML at another address, such as a registry's; it sees the same tokens."""
         return Rest(
-            self._find_api(),
+            address,
             self.credential,
             self.cloud.arm_scope,
             clock=self.clock,
