@@ -37,13 +37,19 @@ def next_url(answer: Answer, url: str) -> str:
         link = lowered.get(name)
         if isinstance(link, str) and link.strip():
             return absolute(url, link.strip())
-    if lowered.get("has_more") is True:
-        items = items_of(answer)
-        last = lowered.get("last_id") or (
-            items[-1].get("id") if items and isinstance(items[-1], dict) else None
-        )
-        return with_params(url, {"after": str(last)}) if last else ""
-    return ""
+    last = last_item(answer)
+    return with_params(url, {"after": last}) if last else ""
+
+
+def last_item(answer: Answer) -> str:
+    """The id after which the next page of a list of the OpenAI kind (has_more) begins, "" after the last."""
+    if not isinstance(answer.body, dict) or answer.body.get("has_more") is not True:
+        return ""
+    items = items_of(answer)
+    last = answer.body.get("last_id") or (
+        items[-1].get("id") if items and isinstance(items[-1], dict) else ""
+    )
+    return str(last or "")
 
 
 def with_params(url: str, params: Mapping[str, str | int | None]) -> str:

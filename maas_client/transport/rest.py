@@ -8,7 +8,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
@@ -35,12 +35,13 @@ class Options(TypedDict, total=False):
     """What every request takes besides path and body.
 
     `params`: query parameters (None leaves one out). `headers`: further ones. `content`: bytes instead of
-    JSON. `idempotent`: whether it may be repeated, instead of what the method says.
+    JSON, or what gives them piece by piece each time it is gone through. `idempotent`: whether it may be
+    repeated, instead of what the method says.
     """
 
     params: Params | None
     headers: Mapping[str, str]
-    content: bytes
+    content: bytes | Iterable[bytes]
     idempotent: bool
 
 
