@@ -1,6 +1,6 @@
 """The OpenAI v1 API of a Foundry resource: the openai package forms the requests, rest.py sends them.
 
-What the package would do by itself (sign, wait, repeat, raise its own errors, read another service's variables)
+What the package would do by itself (sign, wait, repeat, raise its own errors, read variables)
 is done here as for every other service.
 """
 
@@ -31,7 +31,7 @@ Send = Callable[[OpenAI], Any]
 
 
 class SendPage(Protocol):
-    """Forms the request for a page of a list; `place` are the arguments that choose it ({} or {"after": ID})."""
+    """Forms the request for one page of a list; `place` holds the arguments that choose it."""
 
     def __call__(self, api: OpenAI, /, place: dict[str, Any]) -> Any: ...
 
@@ -120,9 +120,7 @@ class OpenAIService:
             seen.add(after)
             place = {"after": after}
 
-    def items(
-        self, operation: str, send: Callable[[OpenAI, dict[str, Any]], Any]
-    ) -> Iterator[dict[str, Any]]:
+    def items(self, operation: str, send: SendPage) -> Iterator[dict[str, Any]]:
         """The items of a list, page after page; what is no object is left out."""
         for page in self.pages(operation, send):
             yield from (item for item in items_of(page) if isinstance(item, dict))
