@@ -19,7 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.engine import Engine, Piece, PromptError
 from serving.turns import BusyError, Turns
-from serving.wire import AnswerWriter, ChatRequest, RequestError, error_body, event, read_request
+from serving.wire import (
+    AnswerWriter,
+    ChatRequest,
+    RequestError,
+    error_body,
+    event,
+    read_request,
+    require_context,
+)
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 OPEN_PATHS = ("/health",)
@@ -91,22 +99,14 @@ class ChatRoutes:
     async def complete(self, request: Request) -> Response:
         extra = request.headers.get("extra-parameters", "error")
         chat = read_request(await _body(request), drop_unknown=extra in {"drop", "pass-through"})
-        if chat.model is not None and chat.model != self._name:
-            message = f"There is no model '{chat.model}' here; this endpoint serves '{self._name}'."
-            raise RequestError(message, status=404, code="model_not_found", param="model")
+        chat.require_model(self._name)
         self._turns.require_room()
         prompt = await self._turns.encode(chat.conversation(), chat.offered_tools())
-        self._require_context(len(prompt))
+        require_context(len(prompt), self._turns.engine.context_length)
         writer, pieces = AnswerWriter(self._name, len(prompt)), self._turns.answer(prompt, chat.settings())
         if chat.stream:
             return StreamingResponse(_events(chat, writer, pieces), media_type="text/event-stream")
         return await _whole(request, writer, pieces)
-
-    def _require_context(self, tokens: int) -> None:
-        length = self._turns.engine.context_length
-        if tokens >= length:
-            message = f"The messages have {tokens} tokens; the model's context is {length} with the answer."
-            raise RequestError(message, code="context_length_exceeded", param="messages")
 
 
 async def _events(

@@ -104,9 +104,25 @@ class ChatRequest(BaseModel):
         """The tools to show to the model; none when the request says so."""
         return [] if self.tool_choice == "none" else self.tools or []
 
+    def require_model(self, name: str) -> None:
+        """Raise RequestError where the request names another model than the one called `name`."""
+        if self.model is not None and self.model != name:
+            message = f"There is no model '{self.model}' here; this endpoint serves '{name}'."
+            raise RequestError(message, status=404, code="model_not_found", param="model")
+
     def wants_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+def require_context(prompt_tokens: int, context_length: int) -> None:
+    """Raise RequestError where a prompt leaves no room for an answer."""
+    if prompt_tokens >= context_length:
+        message = (
+            f"The messages have {prompt_tokens} tokens; "
+            f"the model's context is {context_length} with the answer."
+        )
+        raise RequestError(message, code="context_length_exceeded", param="messages")
 
 
 def read_request(body: bytes, *, drop_unknown: bool) -> ChatRequest:
