@@ -11,6 +11,8 @@ from maas_client.simulator.world import PROVIDER, World
 
 DEFAULT_LIMIT = 200
 """Cores a family, unless the simulator is told otherwise. (A real new subscription has none for GPUs.)"""
+POOL = "lowPriorityCores"
+"""Under this name the quota of all low-priority machines together is set."""
 _RUNNING = frozenset({"Preparing", "Running", "Finalizing"})
 
 
@@ -94,11 +96,24 @@ def is_preemptible(world: World, properties: dict[str, Any]) -> bool:
     return found is not None and found["properties"]["properties"].get("vmPriority") == "LowPriority"
 
 
+def _pooled_row(world: World, start: str) -> dict[str, Any]:
+    """The row of the pool that low-priority machines draw on, whatever their family."""
+    words = "Total Cluster LowPriority Regional vCPUs"
+    return {
+        "id": start,
+        "type": f"{PROVIDER}/lowPriorityCores/usages",
+        "unit": "Count",
+        "currentValue": 0,
+        "limit": limit_of(world, POOL),
+        "name": {"value": words, "localizedValue": words},
+    }
+
+
 def usage_rows(world: World, workspace_id: str) -> list[dict[str, Any]]:
     """The rows of `usages`: dedicated cores with their limits, low priority ones without."""
     used = used_cores(world, workspace_id)
     start = f"/subscriptions/{world.names.subscription}/usages"
-    rows = []
+    rows = [_pooled_row(world, start)]
     for family in sorted({each.family for each in sizes()}):
         for kind, words, limit in (
             ("dedicatedCores", "Dedicated", limit_of(world, family)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,8 @@ import pytest
 
 from maas_client.simulator import Simulator
 from maas_client.simulator.application import make_application
-from maas_client.simulator.arm import make_workspace
-from maas_client.simulator.bill import Bill
-from maas_client.simulator.clock import Clock
-from maas_client.simulator.datastores import make_datastores
-from maas_client.simulator.lro import Operations
-from maas_client.simulator.metadata import audiences
-from maas_client.simulator.runner import Runner
-from maas_client.simulator.servers import Servers
-from maas_client.simulator.state import Store
-from maas_client.simulator.storage import Storage, new_key
-from maas_client.simulator.tokens import Tokens
-from maas_client.simulator.world import Names, Timing, World
-
-BASE = "http://localhost:1"
+from maas_client.simulator.world import Timing, World
+from tests.simulator.inprocess import BASE, make_world
 
 
 @pytest.fixture(scope="session")
@@ -65,24 +52,7 @@ def wire(azure: Simulator) -> Iterator[httpx.Client]:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """The parts without server and without Azurite: whatever needs no blob works."""
-    names = Names()
-    made = World(
-        names=names,
-        folder=tmp_path,
-        base_url=BASE,
-        clock=Clock(1),
-        store=Store(),
-        tokens=Tokens(secrets.token_bytes(16), names.tenant, audiences(BASE)),
-        timing=Timing(queue_s=1e6, page_size=3),
-        admin_key="admin",
-        environment={"IDENTITY_HEADER": "secret"},
-    )
-    made.storage = Storage(tmp_path / "storage", None, new_key())
-    made.storage.endpoint = "http://localhost:2/maassimulator"
-    made.bill, made.operations, made.runner = Bill(made), Operations(made), Runner(made)
-    made.servers = Servers(made)
-    make_workspace(made, names.workspace_id, {"kind": "Hub"})
-    make_datastores(made, names.workspace_id)
+    made = make_world(tmp_path)
     yield made
     made.runner.stop()
 
