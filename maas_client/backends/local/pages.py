@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.errors import UsageError
+from maas_client.logtext import PAGE_BYTES, lines_of, whole_bytes
 from maas_client.run import Event
 
-PAGE_BYTES = 256 << 10
-_UTF8_BYTES = 4
 _TAIL_BYTES = 64 << 10
 
 
@@ -24,12 +23,8 @@ def read_lines(path: Path, after: str | None, *, ended: bool) -> tuple[tuple[str
     start = _offset(after)
     chunk, at_end = _read(path, start)
     if not at_end or not ended:
-        chunk = chunk[: _whole(chunk)]
-    lines = chunk.decode(errors="replace").split("\n")
-    if not lines[-1]:
-        lines.pop()
-    shown = tuple(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-    return shown, None if ended and at_end else str(start + len(chunk))
+        chunk = chunk[: whole_bytes(chunk)]
+    return lines_of(chunk), None if ended and at_end else str(start + len(chunk))
 
 
 def read_events(path: Path, after: str | None, *, ended: bool) -> tuple[tuple[Event, ...], str | None]:
@@ -67,16 +62,6 @@ def _read(path: Path, start: int) -> tuple[bytes, bool]:
     except FileNotFoundError:
         return b"", True
     return chunk[:PAGE_BYTES], len(chunk) <= PAGE_BYTES
-
-
-def _whole(chunk: bytes) -> int:
-    """How many bytes of the chunk are whole lines; of a line that fills a page, whole characters."""
-    if (end := chunk.rfind(b"\n") + 1) or len(chunk) < PAGE_BYTES:
-        return end
-    for back in range(1, _UTF8_BYTES + 1):
-        if chunk[-back] & 0xC0 != 0x80:
-            return len(chunk) - back if chunk[-back] >= 0xC0 else len(chunk)
-    return len(chunk)
 
 
 def _events(lines: tuple[str, ...]) -> Iterator[dict[str, Any]]:
