@@ -102,6 +102,12 @@ class Registry(Protocol):
 class Serving(Protocol):
     """Where models answer."""
 
+    def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:
+        """What the endpoint would cost, in a sentence with price, source and end; "" where nothing bills.
+
+        Pure: sends nothing. Unknown is said as unknown.
+        """
+
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         """Start an endpoint and return at once. The same deployment again returns the endpoint that runs.
 

@@ -46,6 +46,7 @@ class World:
     looks: dict[str, int] = field(default_factory=dict)
     versions: list[RegisteredModel] = field(default_factory=list)
     endpoints: dict[str, EndpointStatus] = field(default_factory=dict)
+    endpoint_cost: str = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -170,6 +171,9 @@ class FakeEndpoints:
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:
+        return self.world.endpoint_cost
 
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         with self.world.step("deploy"):

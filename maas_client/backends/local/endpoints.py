@@ -45,6 +45,10 @@ class LocalEndpoints:
         self._clock = clock
         self._code = code
 
+    def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:  # noqa: ARG002
+        """Nothing: it runs on this machine."""
+        return ""
+
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         """Start a server for a registered model and return at once.
 
