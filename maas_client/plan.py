@@ -84,10 +84,15 @@ def job_hashes(job: CommandJob) -> dict[str, str]:
         if isinstance(source, JsonFile):
             hashes[name] = _sha256([json.dumps(source.value, sort_keys=True).encode()])
         elif isinstance(source, Path):
-            hashes[name] = folder_hash(source) if source.is_dir() else _sha256(_file_bytes(source))
+            hashes[name] = folder_hash(source) if source.is_dir() else file_hash(source)
         else:
             hashes[name] = _sha256([str(source).encode()])
     return hashes
+
+
+def file_hash(path: Path) -> str:
+    """`sha256:<hex>` of a file's content."""
+    return _sha256(_file_bytes(path))
 
 
 def folder_hash(folder: Path) -> str:

@@ -13,7 +13,10 @@ from maas_client.errors import PlanError
 if TYPE_CHECKING:
     from maas_client.backend import Platform
 
-_MODULES = {"local": "maas_client.backends.local"}
+_MODULES = {
+    "local": "maas_client.backends.local",
+    "azureml": "maas_client.backends.azureml",
+}
 _KNOWN = ("local", "azureml", "foundry", "kaito")
 
 

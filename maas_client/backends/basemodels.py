@@ -15,7 +15,7 @@ _IN_CLOUD = "azureml://datastores/"
 
 
 def weights_of(name: str) -> Path | CloudPath | str:
-    """A shipped or local folder, a place in a datastore, or a Hugging Face id, also that of a catalog's model.
+    """A shipped or local folder, a place in a datastore, or the Hugging Face id of any other model.
 
     Raises PlanError for a name that is none of these, and for a model whose weights are not open.
     """

@@ -56,7 +56,7 @@ def test_a_dry_run_starts_nothing(empty_home: Path, tmp_path: Path, command: str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "backend=azureml"], "error: Backend 'azureml' is not part of this installation."),
+        (["--set", "backend=kaito"], "error: Backend 'kaito' is not part of this installation."),
         (["--set", "model=./nothing"], "error: There is no model folder "),
         (["--set", "data.train=nothing"], "error: job.yaml has a problem."),
         (["--set", "training.epochs=-1"], "error: job.yaml has a problem."),

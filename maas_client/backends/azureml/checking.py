@@ -1,0 +1,43 @@
+"""What a plan needs of its workspace, so that no step of it fails for want of a right or of machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from maas_client.backends.azureml.wire import shape_of
+from maas_client.workspace.checks import Machines, Needs
+from maas_client.workspace.rights import (
+    MAKE_CLUSTERS,
+    REGISTER_MODELS,
+    RUN_JOBS,
+    SEND_CODE,
+    SERVE_ONLINE,
+    Right,
+)
+
+if TYPE_CHECKING:
+    from maas_client.plan import Plan
+
+
+def needs_of(plan: Plan) -> Needs:
+    """The needs of every step, the endpoint's too."""
+    return Needs(rights=tuple(_rights(plan)), machines=tuple(_machines(plan)), pulls_image=True)
+
+
+def _rights(plan: Plan) -> Iterator[Right]:
+    yield from (*RUN_JOBS, *SEND_CODE)
+    if plan.spec.compute.name and plan.spec.compute.size:
+        yield from MAKE_CLUSTERS
+    if plan.spec.register_as is not None:
+        yield from REGISTER_MODELS
+    if plan.spec.deploy is not None:
+        yield from SERVE_ONLINE
+
+
+def _machines(plan: Plan) -> Iterator[Machines]:
+    compute, deploy = plan.spec.compute, plan.spec.deploy
+    if compute.size:
+        yield Machines(compute.size, shape_of(plan)[1], "low" if compute.priority == "low" else "dedicated")
+    if deploy is not None and deploy.size:
+        yield Machines(deploy.size, deploy.instances, "endpoint")
