@@ -103,5 +103,5 @@ def _ask(project: Project, endpoint: EndpointStatus, question: str) -> Answer:
     from maas_client.chat import open_chat
 
     access = project.endpoint_access(endpoint.ref.name)
-    chat = open_chat(access.url, access.key, access.model)
+    chat = open_chat(access.url, access.key, access.model, speaks=access.speaks)
     return chat.complete([{"role": "user", "content": question}], max_tokens=64)

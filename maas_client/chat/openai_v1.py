@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
@@ -22,16 +22,19 @@ from maas_client.chat.contract import Answer, ChatSettings, Message
 
 
 class OpenAIChat:
-    """One endpoint through the chat completions of the OpenAI v1 protocol."""
+    """One endpoint through the chat completions of the OpenAI v1 protocol.
 
-    def __init__(self, url: str, key: str, model: str) -> None:
-        self._url, self._model = url, model
+    `base_url` ends in /v1; `key` may be a function that gives the token of the moment.
+    """
+
+    def __init__(self, base_url: str, key: str | Callable[[], str], model: str) -> None:
+        self._url, self._model = base_url, model
         timeout = Timeout(failures.ANSWER_S, connect=failures.CONNECT_S)
         self._client = OpenAI(
-            base_url=f"{url.rstrip('/')}/v1",
+            base_url=base_url,
             api_key=key,
             max_retries=0,
-            http_client=DefaultHttpxClient(timeout=timeout, trust_env=not failures.is_loopback(url)),
+            http_client=DefaultHttpxClient(timeout=timeout, trust_env=not failures.is_loopback(base_url)),
         )
 
     def complete(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Answer:
@@ -42,9 +45,9 @@ class OpenAIChat:
         if not isinstance(reply, ChatCompletion) or not reply.choices or reply.usage is None:
             raise failures.not_a_chat(self._url)
         choice, usage = reply.choices[0], reply.usage
-        return Answer(
-            choice.message.content or "", choice.finish_reason, usage.prompt_tokens, usage.completion_tokens
-        )
+        message: Any = getattr(choice, "message", None)  # a filtered answer of Azure has none
+        text = message.content or "" if message is not None else ""
+        return Answer(text, choice.finish_reason, usage.prompt_tokens, usage.completion_tokens)
 
     def stream(
         self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
@@ -58,7 +61,7 @@ class OpenAIChat:
             for update in reply:
                 for choice in update.choices:
                     ended = ended or choice.finish_reason is not None
-                    if choice.delta.content:
+                    if choice.delta is not None and choice.delta.content:
                         yield choice.delta.content
         if not ended:
             raise failures.broken_off()

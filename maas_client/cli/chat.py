@@ -35,8 +35,9 @@ def chat(
         str | None, typer.Option(help="What the model should know before the first question.")
     ] = None,
     client: Annotated[
-        Client, typer.Option(help="The library that speaks to the endpoint.")
-    ] = Client.INFERENCE,
+        Client | None,
+        typer.Option(help="The library that speaks to the endpoint.", show_default="the one that fits"),
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="0 answers the same each time; more varies more.")
@@ -49,7 +50,9 @@ def chat(
 
     question = _question(message)
     access = open_project().endpoint_access(name)
-    conversation = Conversation(open_chat(access.url, access.key, access.model, client.value), system=system)
+    library = client.value if client else None
+    opened = open_chat(access.url, access.key, access.model, library, speaks=access.speaks)
+    conversation = Conversation(opened, system=system)
     settings = _settings(max_tokens, temperature)
     if question is None:
         _talk(conversation, settings)
