@@ -17,7 +17,10 @@ _MODULES = {
     "local": "maas_client.backends.local",
     "azureml": "maas_client.backends.azureml",
 }
-_KNOWN = ("local", "azureml", "foundry", "kaito")
+INSTALLED = tuple(_MODULES)
+"""The backends that are part of this installation."""
+KNOWN = ("local", "azureml", "foundry", "kaito")
+"""The names that a job file may give."""
 
 
 def open_platform(name: str, *, home: Path, clock: Callable[[], float] = time.time) -> Platform:
@@ -27,8 +30,8 @@ def open_platform(name: str, *, home: Path, clock: Callable[[], float] = time.ti
     """
     module = _MODULES.get(name)
     if module is None:
-        known = name in _KNOWN
-        what = "is not part of this installation" if known else f"is unknown; known are {', '.join(_KNOWN)}"
+        known = name in KNOWN
+        what = "is not part of this installation" if known else f"is unknown; known are {', '.join(KNOWN)}"
         raise PlanError(f"Backend {name!r} {what}.", hint="Use backend: local.")
     platform: Platform = importlib.import_module(module).open_here(home, clock)
     return platform
