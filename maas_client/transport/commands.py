@@ -5,8 +5,10 @@ Call these inside `sdk_calls(...)`.
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,29 @@ _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _UNIT_S = (86400, 3600, 60, 1)
 
 
-def make_environment(name: str, version: str, image: str, conda: Mapping[str, Any]) -> Any:
-    """An environment to hand to `put_job`, which makes it, or to a deployment."""
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """What the package prints by itself goes nowhere: stdout is for data, and stderr for what we say."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
+
+
+def put_environment(client: Any, name: str, version: str, image: str, conda: Mapping[str, Any]) -> str:
+    """Make an environment, or leave the one of that name and version as it is; returns its ARM id."""
     from azure.ai.ml.entities import Environment
 
-    return Environment(name=name, version=version, image=image, conda_file=dict(conda))
+    with _hushed():
+        made = client.environments.create_or_update(
+            Environment(name=name, version=version, image=image, conda_file=dict(conda))
+        )
+    return str(made.id)
 
 
-def put_job(
-    client: Any, name: str, body: Mapping[str, Any], *, code: Path | str, environment: Any | str
-) -> None:
+def put_job(client: Any, name: str, body: Mapping[str, Any], *, code: Path | str, environment: str) -> None:
     """Make the command job `name` with the properties `body`; one that is there with the same is left alone.
 
     `code` is a folder, whose snapshot is sent unless the workspace has it, or the id of a snapshot;
-    `environment` one of `make_environment`, which is made first, or an id. They stand for `codeId` and
-    `environmentId`.
+    `environment` is an id. They stand for `codeId` and `environmentId`.
     """
     from azure.ai.ml import command
 
@@ -63,7 +73,8 @@ def put_job(
         timeout=_seconds(limits.get("timeout")),
         job_tier=queue.get("jobTier"),
     )
-    client.jobs.create_or_update(job)
+    with _hushed():
+        client.jobs.create_or_update(job)
 
 
 def _input(each: Mapping[str, Any]) -> Any:
@@ -93,7 +104,11 @@ def _distribution(asked: Mapping[str, Any] | None) -> Any:
 
 
 def _identity(asked: Mapping[str, Any] | None) -> Any:
-    from azure.ai.ml import AmlTokenConfiguration, ManagedIdentityConfiguration, UserIdentityConfiguration
+    from azure.ai.ml.entities import (
+        AmlTokenConfiguration,
+        ManagedIdentityConfiguration,
+        UserIdentityConfiguration,
+    )
 
     kinds = {
         "Managed": ManagedIdentityConfiguration,
@@ -133,4 +148,5 @@ def put_cluster(
         tier="low_priority" if is_low_priority else "dedicated",
         tags=dict(tags),
     )
-    client.compute.begin_create_or_update(cluster).result()
+    with _hushed():
+        client.compute.begin_create_or_update(cluster).result()

@@ -89,11 +89,20 @@ class RedactingFilter(logging.Filter):
 
 
 def quiet_sdk_logs() -> None:
-    """Keep the Azure packages' log records off stderr; who sets up logging still gets them."""
+    """Keep the Azure packages' log records off stderr; who sets up logging still gets them.
+
+    azure-ai-ml gives its loggers handlers of their own when it is imported: call this after that, too.
+    """
     for name in ("azure", "msal"):
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
+    for name in list(logging.root.manager.loggerDict):
+        if name == "azure.ai.ml" or name.startswith("azure.ai.ml."):
+            logger = logging.getLogger(name)
+            for handler in [each for each in logger.handlers if type(each) is logging.StreamHandler]:
+                logger.removeHandler(handler)
+            logger.propagate = True
 
 
 def quiet_http_logs() -> None:

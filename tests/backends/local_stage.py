@@ -34,8 +34,11 @@ events = (output / "events.jsonl").open("a")
 
 
 def event(**facts):
-    events.write(json.dumps({"time": time.time(), **facts}) + "\\n")
+    line = json.dumps({"time": time.time(), **facts})
+    events.write(line + "\\n")
     events.flush()
+    if os.environ.get("MAAS_EVENTS") == "stdout":
+        print("@maas", line, flush=True)
 
 
 def succeed():

@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from maas_client.bundled import jobs_folder
+
+if TYPE_CHECKING:
+    from maas_client.workspace.session import Workspace
 
 VERSION_DIGITS = 12
 
@@ -43,3 +46,18 @@ def bundled_environment(purpose: Literal["training", "serving"]) -> BundledEnvir
     text = (jobs_folder() / "environments" / f"{purpose}.yaml").read_text(encoding="utf-8")
     read = yaml.safe_load(text)
     return BundledEnvironment(read["name"], read["image"], read["conda_file"])
+
+
+def ensure_environment(workspace: Workspace, environment: BundledEnvironment) -> str:
+    """See that the environment is in the workspace; returns its ARM id. May be repeated."""
+    from maas_client.transport.commands import put_environment
+    from maas_client.transport.sdkfailures import sdk_calls
+
+    with sdk_calls(f"make environment {environment}"):
+        return put_environment(
+            workspace.client,
+            environment.name,
+            environment.version,
+            environment.image,
+            environment.conda,
+        )

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_client.backends.azureml.environment import bundled_environment
+from maas_client.backends.azureml.environment import bundled_environment, ensure_environment
 from maas_client.backends.azureml.wire import input_place
 from maas_client.backends.local.folders import told
 from maas_client.command import JsonFile
 from maas_client.errors import PlanError
 from maas_client.plan import NOT_CODE, Plan, file_hash, folder_hash
-from maas_client.transport.commands import make_environment, put_job
+from maas_client.transport.commands import put_job
 from maas_client.transport.sdkfailures import sdk_calls
 from maas_client.workspace.datastores import Place
 
@@ -98,9 +98,8 @@ def _code_of(plan: Plan) -> Iterator[Path]:
 
 def send_job(plan: Plan, workspace: Workspace, body: Mapping[str, Any]) -> None:
     """Send code, environment and job through azure-ai-ml. Raises PlanError, ServiceError."""
-    environment: Any = plan.spec.compute.environment
+    environment = plan.spec.compute.environment
+    if environment is None:
+        environment = ensure_environment(workspace, bundled_environment("training"))
     with _code_of(plan) as code, sdk_calls(f"start job {plan.run_id}"):
-        if environment is None:
-            bundled = bundled_environment("training")
-            environment = make_environment(bundled.name, bundled.version, bundled.image, bundled.conda)
         put_job(workspace.client, plan.run_id, body, code=code, environment=environment)
