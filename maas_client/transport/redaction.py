@@ -89,7 +89,7 @@ class RedactingFilter(logging.Filter):
 
 
 def quiet_sdk_logs() -> None:
-    """Keep the Azure packages' log records off stderr; who sets up logging still gets them.
+    """Keep the Azure packages' log records off stderr; who sets up logging still gets them, without secrets.
 
     azure-ai-ml gives its loggers handlers of their own when it is imported: call this after that, too.
     """
@@ -103,11 +103,16 @@ def quiet_sdk_logs() -> None:
             for handler in [each for each in logger.handlers if type(each) is logging.StreamHandler]:
                 logger.removeHandler(handler)
             logger.propagate = True
+    _redact_logs("urllib3.connectionpool", "urllib3.util.retry")
 
 
 def quiet_http_logs() -> None:
     """Keep queries and tokens out of the log records of httpx and httpcore, whoever listens to them."""
-    for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+    _redact_logs("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
+
+
+def _redact_logs(*names: str) -> None:
+    for name in names:
         logger = logging.getLogger(name)
         if not any(isinstance(one, RedactingFilter) for one in logger.filters):
             logger.addFilter(RedactingFilter())

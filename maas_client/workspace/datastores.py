@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "workspaceblobstore"
 """The datastore that every workspace has."""
-SECRET_LIFE_S = 3600.0
-"""How long a secret that expires is asked for, in seconds."""
+_SECRET_LIFE_S = 3600.0
+_RENEWED_BEFORE_S = 600.0
 _PLACE = re.compile(
     r"azureml://(?:subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
     r"/(?:providers/Microsoft\.MachineLearningServices/)?workspaces/(?P<workspace>[^/]+)/)?"
@@ -139,7 +140,7 @@ def ask_secret(workspace: Workspace, datastore: Datastore) -> Secret | None:
     try:
         answer = workspace.arm.post(
             workspace.path("datastores", datastore.name, "listSecrets"),
-            {"expirableSecret": True, "expireAfterHours": int(SECRET_LIFE_S / 3600)},
+            {"expirableSecret": True, "expireAfterHours": int(_SECRET_LIFE_S / 3600)},
             params={"api-version": API_VERSION},
             operation=f"get the secret of datastore {datastore.name}",
             idempotent=True,  # reads only
@@ -151,3 +152,31 @@ def ask_secret(workspace: Workspace, datastore: Datastore) -> Secret | None:
     if token := answer.mapping.get("sasToken"):
         return Secret("Sas", str(token).lstrip("?"))
     return None
+
+
+class SignedQuery:
+    """A datastore's signed query, asked for anew before it ends; safe to share between threads."""
+
+    def __init__(self, workspace: Workspace, datastore: Datastore, first: Secret) -> None:
+        self._workspace = workspace
+        self._datastore = datastore
+        self._held = first.value
+        self._renew_at = self._next_renewal()
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        """The query, without a question mark. Raises AccessDeniedError where it cannot be had any more."""
+        with self._lock:
+            if self._workspace.clock() >= self._renew_at:
+                renewed = ask_secret(self._workspace, self._datastore)
+                if renewed is None or renewed.kind != "Sas":
+                    raise AccessDeniedError(
+                        f"Datastore {self._datastore.name} gives no signed URL any more.",
+                        hint="Run the command again.",
+                        operation=f"get the secret of datastore {self._datastore.name}",
+                    )
+                self._held, self._renew_at = renewed.value, self._next_renewal()
+            return self._held
+
+    def _next_renewal(self) -> float:
+        return self._workspace.clock() + _SECRET_LIFE_S - _RENEWED_BEFORE_S
