@@ -38,6 +38,7 @@ DETAILS_S = 60.0
 """So long the signed URLs of a run's details are used before they are asked for again."""
 _TAIL_BYTES = 64 << 10
 _MOST_KEPT = 16
+_MOST_URLS = 3
 _KEPT = (
     "logFiles",
     "status",
@@ -101,12 +102,10 @@ class History:
             self._seen.popitem(last=False)
         return details
 
-    def _urls(self, name: str, *, ended: bool, max_age_s: float = DETAILS_S) -> Mapping[str, str]:
+    def _urls(self, name: str, *, ended: bool) -> Mapping[str, str]:
         """The signed URL of each log file; none where run history does not know the run (yet)."""
         seen = self._seen.get(name)
-        files = mapping_at(seen.details, "logFiles") if seen else {}
-        if all(file.is_early for file in files_to_read(files, ended=ended, failed=False)):
-            max_age_s = 0.0  # the log of the command may be there by now
+        max_age_s = 0.0 if seen is not None and _awaits_log(seen) else DETAILS_S
         try:
             files = mapping_at(self.details(name, max_age_s=max_age_s, ended=ended), "logFiles")
         except NotFoundError:
@@ -169,20 +168,22 @@ class History:
         return place.moved(before, chunk), chunk, piece.reaches_end
 
     def _range(self, name: str, file: str, start: int, count: int) -> _Piece:
-        """Bytes of a file from `start` on. Where its URL is refused, a new one is asked for, once."""
+        """Bytes of a file from `start` on. Where its URL is refused, another one is asked for."""
         if self._storage is None:
             clock, sleep = self._workspace.clock, self._workspace.sleep
             self._storage = Rest("https://localhost", clock=clock, sleep=sleep)  # signed URLs are whole
         headers = {"Range": f"bytes={start}-{start + count - 1}", "Accept": "*/*"}
-        operation, seen = f"read the log of run {name}", self._seen[name]
-        details = seen.details
-        while url := text_at(mapping_at(details, "logFiles"), file):
+        operation, details = f"read the log of run {name}", self._seen[name].details
+        for tries in range(1, _MOST_URLS + 1):
+            url = text_at(mapping_at(details, "logFiles"), file)
+            if not url:
+                break
             try:
                 return _piece(self._storage.get(url, operation=operation, headers=headers), start, count)
             except AccessDeniedError:
-                if details is not seen.details:
+                if tries == _MOST_URLS:
                     raise
-                details = self.details(name, ended=seen.is_last)
+                details = self.details(name, ended=self._seen[name].is_last)
             except NotFoundError:
                 break
             except ServiceError as error:
@@ -202,6 +203,12 @@ class History:
             return lines_of(piece.content)[-lines:]
         piece = self._range(name, file, piece.size - _TAIL_BYTES, 2 * _TAIL_BYTES)
         return lines_of(piece.content)[1:][-lines:]
+
+
+def _awaits_log(seen: _Seen) -> bool:
+    """True where the log of the command was not there yet, and may be by now."""
+    files = files_to_read(mapping_at(seen.details, "logFiles"), ended=False, failed=False)
+    return not seen.is_last and all(file.is_early for file in files)
 
 
 def _piece(answer: Answer, start: int, count: int) -> _Piece:
