@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace
 
 _VERSION = "met1."
-_MOST_PAGES = 4
-"""Pages of one metric that are read at a time; the next call goes on."""
 _SETTLED_S = 30.0
 """After so long, no further value of a step is waited for."""
 _MARGIN_S = 1.0
@@ -36,6 +33,7 @@ _STEP = {
     "train/epoch": "epoch",
 }
 """Names of other training scripts, and what the same is called in our events."""
+_TAKEN = {"event", "step", "time"}
 _VALIDATION = {"eval_loss", "eval/loss", "validation_loss", "val_loss", "valid_loss", "full_valid_loss"}
 
 
@@ -74,16 +72,12 @@ def read_metrics(workspace: Workspace, name: str, after: str | None, *, ended: b
     """
     read = _read_cursor(name, after)
     source = _Source(workspace, name)
-    values: dict[str, list[_Value]] = {}
-    is_whole = True
-    for metric in source.names():
-        values[metric], reaches_end = source.values(metric, read.get(metric, _Read()))
-        is_whole = is_whole and reaches_end
+    values = {metric: source.values(metric, read.get(metric, _Read())) for metric in source.names()}
     if not ended:
         values = _settled(values, workspace.clock())
     read |= {metric: read.get(metric, _Read()).after(found) for metric, found in values.items()}
     events = tuple(_events(value for found in values.values() for value in found))
-    return MetricPage(events, None if ended and is_whole else _write_cursor(name, read))
+    return MetricPage(events, None if ended else _write_cursor(name, read))
 
 
 def _settled(values: Mapping[str, list[_Value]], now: float) -> dict[str, list[_Value]]:
@@ -108,12 +102,13 @@ def _events(values: Iterable[_Value]) -> Sequence[Event]:
         is_validation = one.name.lower() in _VALIDATION
         kind = "validation" if is_validation else "step"
         key = "loss" if is_validation else _STEP.get(one.name.lower(), one.name)
+        key = f"metric {key}" if key in _TAKEN else key
         event, metrics = current.get((kind, one.step), ({}, {one.name}))
         if one.name in metrics:
             event, metrics = {"event": kind, "step": one.step}, set()
             current[(kind, one.step)] = event, metrics
             events.append(event)
-        event |= {one.name if key in event else key: one.value, "time": one.at}
+        event |= {one.name if key in event else key: one.value} | {"time": one.at}
         metrics.add(one.name)
     return events
 
@@ -135,20 +130,17 @@ class _Source:
                 found |= {name: None} if name else {}
         return list(found)
 
-    def values(self, metric: str, read: _Read) -> tuple[list[_Value], bool]:
-        """Values of a metric that were not read yet, oldest first, and whether there are no more."""
+    def values(self, metric: str, read: _Read) -> list[_Value]:
+        """Values of a metric that were not read yet, oldest first."""
         asked: dict[str, Any] = {"metricName": metric}
         if math.isfinite(read.at):
             since = datetime.fromtimestamp(read.at - _MARGIN_S, UTC)
             asked["startTime"] = since.isoformat().replace("+00:00", "Z")
-        found: list[_Value] = []
-        reaches_end = True
-        for page in islice(self._pages("full", asked), _MOST_PAGES):
-            found += [value for row in _items(page) if (value := _value(metric, row)) is not None]
-            reaches_end = not text_at(page, "continuationToken")
+        rows = (row for page in self._pages("full", asked) for row in _items(page))
+        found = [value for row in rows if (value := _value(metric, row)) is not None]
         found.sort(key=lambda value: value.at)
         same = [value for value in found if value.at == read.at][read.count :]
-        return [*same, *(value for value in found if value.at > read.at)], reaches_end
+        return [*same, *(value for value in found if value.at > read.at)]
 
     def _pages(self, verb: str, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The pages of an answer, each asked for with the token of the one before."""
