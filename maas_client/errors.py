@@ -6,6 +6,7 @@
         DataError                   the data file
         SettingsError               the environment or .env
         PlanError                   the combination of model, method, backend and machine
+        TargetError                 a run or endpoint is in another place than the settings name
       ServiceError             3    a service or a local store refused or failed; it has operation, status,
                                     code and request_id
         AccessDeniedError           no credential, wrong key, no role
@@ -74,6 +75,10 @@ class SettingsError(UsageError):
 
 class PlanError(UsageError):
     """The parts of the job are each right, but not together or not on this machine."""
+
+
+class TargetError(UsageError):
+    """A run or endpoint is in another subscription, workspace or account than the settings name."""
 
 
 class ServiceError(MaasError):

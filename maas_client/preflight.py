@@ -1,11 +1,17 @@
-"""Read every row before a run starts, so that no bad one is found after the queue."""
+"""Read every row and ask the service before a run starts, so that nothing is found after the queue."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from maas_client.errors import DataError
+from maas_client.errors import DataError, PlanError
 from maas_client.spec import JobSpec
+
+if TYPE_CHECKING:
+    from maas_client.backend import Backend
+    from maas_client.check import Check
+    from maas_client.plan import Plan
 
 
 def check_rows(spec: JobSpec) -> None:
@@ -28,6 +34,23 @@ def check_rows(spec: JobSpec) -> None:
             hint=f"Mend or remove them, then look again: maas data check {_shown(path)} --task {spec.task}",
             problems=tuple(problems),
         )
+
+
+def check_plan(jobs: Backend, plan: Plan) -> tuple[Check, ...]:
+    """Ask the service whether every step of a plan can succeed; returns the checks.
+
+    Raises PlanError that lists those that failed. What could not be learned fails nothing.
+    """
+    checks = jobs.check(plan)
+    failed = [one for one in checks if one.ok is False]
+    if failed:
+        problems = tuple(f"{one.name}: {one.detail.rstrip('.')}. {one.hint}".rstrip() for one in failed)
+        count = "a check" if len(failed) == 1 else f"{len(failed)} checks"
+        hint = "Mend it, then look again with maas plan; --no-checks sends it all the same."
+        raise PlanError(
+            f"{plan.run_id} failed {count} of {plan.target}; nothing was sent.", hint=hint, problems=problems
+        )
+    return checks
 
 
 def _shown(path: Path) -> str:

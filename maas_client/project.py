@@ -1,7 +1,8 @@
 """A project: the folder that holds `.maas/`, and all that can be done with its runs, models and endpoints.
 
 The command line and Python users meet here: each change is written to the ledger before and after it happens,
-then handed to the backend that the job file names.
+then handed to the backend that the job file names. Nothing is changed in another target (subscription,
+workspace, account) than the settings name.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError, QuotaError
+from maas_client.errors import ConflictError, DataError, NotFoundError, QuotaError
+from maas_client.fleet import EndpointList, Fleet
 from maas_client.ledger import Ledger, RunRecord
+from maas_client.places import Places
 from maas_client.run import RunState, RunStatus
+from maas_client.shelves import Shelves
+from maas_client.traces import REGISTER
 
 if TYPE_CHECKING:
     from maas_client.backend import Platform, Registry, Serving
-    from maas_client.endpoint import EndpointAccess, EndpointRef, EndpointStatus
+    from maas_client.check import Check
+    from maas_client.endpoint import EndpointAccess, EndpointStatus
     from maas_client.model import RegisteredModel
     from maas_client.plan import Plan
     from maas_client.run import Artifact
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
 
 HOME_NAME = ".maas"
 HOME_VARIABLE = "MAAS_HOME"
-_BACKENDS_WITH_ENDPOINTS = ("local",)
 
 
 class Project:
@@ -48,15 +53,13 @@ class Project:
         self.home = home
         self.clock = clock
         self.ledger = Ledger(home / "ledger.sqlite3", clock=clock)
-        self._platforms: dict[str, Platform] = dict(platforms or {})
+        self.places = Places(home, clock=clock, platforms=platforms)
+        self.fleet = Fleet(self.places, self.ledger, clock)
+        self.shelves = Shelves(self.places, self.ledger)
 
     def platform(self, backend: str) -> Platform:
         """The platform behind a backend name, opened once. Raises PlanError where it is not offered here."""
-        if backend not in self._platforms:
-            from maas_client.backends import open_platform
-
-            self._platforms[backend] = open_platform(backend, home=self.home, clock=self.clock)
-        return self._platforms[backend]
+        return self.places.open(backend)
 
     # -- runs
 
@@ -64,17 +67,29 @@ class Project:
         """Everything that a submission would do; sends and writes nothing. Raises PlanError."""
         return self.platform(spec.backend).jobs.plan(spec)
 
-    def submit(self, plan: Plan, *, again: bool = False) -> RunRecord:
+    def preflight(self, plan: Plan) -> tuple[Check, ...]:
+        """Everything that can be found out before a run is sent; asks a service, changes nothing.
+
+        Raises DataError for bad rows and PlanError for checks that failed; returns the others. A plan whose
+        run is there already was checked before: nothing is looked at.
+        """
+        if self.ledger.knows(plan.backend, plan.fingerprint):
+            return ()
+        from maas_client.preflight import check_plan, check_rows
+
+        check_rows(plan.spec)
+        return check_plan(self.platform(plan.backend).jobs, plan)
+
+    def submit(self, plan: Plan, *, again: bool = False, checked: bool = False) -> RunRecord:
         """Start the plan's run, or take up the one that this plan started before.
 
         The same plan is the same run: one that is queued, running or done is returned as it is; one that
         failed or was canceled goes on from its newest checkpoint. `again` makes a new run with the next
-        number. Rows that no run of this plan has read yet are checked first: DataError names the bad ones.
+        number. `preflight` comes first, unless it is said to be `checked`.
         """
-        if not self.ledger.knows(plan.backend, plan.fingerprint):
-            from maas_client.preflight import check_rows
-
-            check_rows(plan.spec)
+        self.places.require(plan.backend, plan.target, f"The plan of {plan.run_id}")
+        if not checked:
+            self.preflight(plan)
         record, new = self.ledger.adopt_or_add(
             name=plan.spec.name,
             backend=plan.backend,
@@ -84,7 +99,7 @@ class Project:
             again=again,
         )
         if new or not self._goes_on(record):
-            with self.ledger.action("submit", record.id, target=plan.target) as result:
+            with self.ledger.action("submit", record.id, backend=plan.backend, target=plan.target) as result:
                 ref = self.platform(plan.backend).jobs.submit(replace(plan, number=record.number))
                 result["ref"] = str(ref)
             self.look(record)
@@ -115,8 +130,15 @@ class Project:
         """A run by id, reference, id prefix, job name or `last`. Raises NotFoundError."""
         return self.ledger.find_run(key)
 
+    def require(self, record: RunRecord) -> str:
+        """The target that a run is in. Raises TargetError where the settings name another."""
+        target = str(record.plan.get("target") or "")
+        self.places.require(record.backend, target, f"Run {record.id}")
+        return target
+
     def look(self, record: RunRecord) -> RunStatus:
         """Look once at a run and keep what was seen in the ledger, unless the disk is full."""
+        self.require(record)
         status = self.platform(record.backend).jobs.status(record.ref)
         with suppress(QuotaError):
             self.ledger.seen(record.id, status)
@@ -124,16 +146,24 @@ class Project:
 
     def cancel(self, record: RunRecord) -> None:
         """Ask a run to stop. A finished run is left alone."""
-        self._stop("cancel", record.id, lambda: self.platform(record.backend).jobs.cancel(record.ref))
+        intent = {"backend": record.backend, "target": self.require(record)}
+        jobs = self.platform(record.backend).jobs
+        try:
+            with self.ledger.action("cancel", record.id, **intent):
+                jobs.cancel(record.ref)
+        except QuotaError:  # where the ledger finds the disk full, the run is stopped all the same
+            jobs.cancel(record.ref)
 
     def resume(self, record: RunRecord) -> None:
         """Start a failed or canceled run again from its newest checkpoint. Raises ConflictError otherwise."""
-        with self.ledger.action("resume", record.id):
+        target = self.require(record)
+        with self.ledger.action("resume", record.id, backend=record.backend, target=target):
             self.platform(record.backend).jobs.resume(record.ref)
         self.look(record)
 
     def artifact(self, record: RunRecord) -> Artifact:
         """What a succeeded run left behind. Raises ConflictError while it has not succeeded."""
+        self.require(record)
         return self.platform(record.backend).jobs.artifact(record.ref)
 
     def plan_evaluation(self, record: RunRecord, data: Path) -> Plan:
@@ -175,108 +205,100 @@ class Project:
             hashes=record.plan["hashes"],
             config=record.plan["inputs"]["config"],
         )
-        with self.ledger.action("register", name, run=record.id) as result:
+        intent = {"backend": record.backend, "target": str(record.plan.get("target") or "")}
+        with self.ledger.action(REGISTER, name, run=record.id, **intent) as result:
             model = self.registry(record.backend).register(name, artifact, lineage)
             result["model"] = str(model.ref)
         return model
 
     def models(self, name: str | None = None) -> tuple[RegisteredModel, ...]:
-        """Registered versions (of one name), newest first."""
-        return self.registry("local").list(name)
+        """Registered versions (of one name) on every backend, newest first.
+
+        Raises the error of a backend that could not be asked; `shelves.lists` tells those apart.
+        """
+        lists = self.shelves.lists(name)
+        for one in lists:
+            if one.error is not None:
+                raise one.error
+        found = [model for one in lists for model in one.models]
+        return tuple(sorted(found, key=lambda model: (model.created_at, model.ref.version), reverse=True))
 
     def model(self, text: str) -> RegisteredModel:
-        """A registered model written `name` (the newest) or `name:version`. Raises NotFoundError."""
-        from maas_client.model import parse_model
-
-        name, version = parse_model(text)
-        return self.registry("local").get(name, version)
+        """A model written `name` (the newest), `name:version` or `backend://name`. Raises NotFoundError."""
+        return self.shelves.find(text)[1]
 
     # -- endpoints
 
     def deploy(self, model: RegisteredModel, spec: DeploySpec, *, backend: str = "local") -> EndpointStatus:
-        """Start an endpoint for a registered model; returns at once.
+        """Start an endpoint for a registered model, or do the next thing that it needs; returns at once.
 
         The same deployment again returns the one there is.
         """
-        with self.ledger.action("deploy", spec.name, model=str(model.ref), ttl=spec.ttl) as result:
-            status = self.serving(backend).deploy(model.ref, spec)
-            result.update(endpoint=str(status.ref), expires_at=status.expires_at)
-        return status
+        return self.fleet.deploy(model, spec, backend)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Every endpoint on every backend that serves, with whether it bills."""
-        return [status for backend in _BACKENDS_WITH_ENDPOINTS for status in self.serving(backend).list()]
+        """Every endpoint on every backend, with whether it bills.
+
+        Endpoints of a backend that cannot be asked are in an unknown state; `endpoint_lists` has its error.
+        """
+        return [status for one in self.endpoint_lists() for status in one.endpoints]
+
+    def endpoint_lists(self) -> list[EndpointList]:
+        """The endpoints backend by backend, with the error of one that could not be asked."""
+        return self.fleet.lists()
 
     def endpoint(self, name: str) -> EndpointStatus:
-        """Look once at an endpoint. Raises NotFoundError."""
-        return self.serving("local").status(self._endpoint_ref(name))
+        """Look once at an endpoint, written `name` or `backend://name`. Raises NotFoundError."""
+        return self.fleet.status(name)
 
     def endpoint_access(self, name: str) -> EndpointAccess:
         """URL and key of a ready endpoint. Raises NotFoundError, ConflictError."""
-        return self.serving("local").access(self._endpoint_ref(name))
+        return self.fleet.access(name)
+
+    def traffic(self, name: str, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        """Percent of the requests that each deployment behind an endpoint gets; `shares` sets it first."""
+        return self.fleet.traffic(name, shares)
 
     def delete_endpoint(self, name: str) -> None:
-        """Stop an endpoint and forget it, key included."""
-        self._stop("delete endpoint", name, lambda: self.serving("local").delete(self._endpoint_ref(name)))
-
-    def _stop(self, verb: str, subject: str, stop: Callable[[], None]) -> None:
-        """Stop something and write that down; where the ledger finds the disk full, stop it all the same."""
-        try:
-            with self.ledger.action(verb, subject):
-                stop()
-        except QuotaError:
-            stop()
+        """Stop an endpoint and forget it, key included. May be repeated."""
+        self.fleet.delete(name)
 
     def expired(self, now: float) -> Sequence[EndpointStatus]:
-        """Endpoints whose time is over or whose process is gone: what `reap` deletes."""
-        from maas_client.endpoint import EndpointState
-
-        ended = {EndpointState.EXPIRED, EndpointState.STOPPED, EndpointState.FAILED}
-        return [
-            status
-            for status in self.endpoints()
-            if status.state in ended or (status.expires_at is not None and status.expires_at <= now)
-        ]
-
-    def _endpoint_ref(self, name: str) -> EndpointRef:
-        from maas_client.endpoint import EndpointRef
-
-        return EndpointRef("local", name.removeprefix("local://"))
+        """Endpoints whose time is over, or whose process here is gone: what `reap` deletes."""
+        return [status for status in self.endpoints() if self.fleet.is_over(status, now)]
 
     def registry(self, backend: str) -> Registry:
         """The model registry of a backend. Raises PlanError where it keeps none."""
-        registry = self.platform(backend).models
-        if registry is None:
-            raise PlanError(f"Backend {backend} keeps no models.", hint="Leave out register.")
-        return registry
+        return self.places.registry(backend)
 
     def serving(self, backend: str) -> Serving:
         """The endpoints of a backend. Raises PlanError where it serves none."""
-        serving = self.platform(backend).endpoints
-        if serving is None:
-            raise PlanError(f"Backend {backend} serves no models.", hint="Leave out deploy.")
-        return serving
+        return self.places.serving(backend)
 
 
-def open_project(start: Path | None = None) -> Project:
+def open_project(start: Path | None = None, *, clock: Callable[[], float] = time.time) -> Project:
     """The project around a folder (default: the working directory).
 
     Its home is MAAS_HOME when that is set; else the `.maas` of the nearest folder upward that has one; else
     `.maas` beside the nearest .git or pyproject.toml; else, outside a project, a folder in the XDG state
-    home.
+    home. `clock` says what time it is, such as that of another day to plan as of.
     """
+    return Project(_home_of(start), clock=clock)
+
+
+def _home_of(start: Path | None) -> Path:
     if home := _home_setting():
-        return Project(home.expanduser().absolute())
+        return home.expanduser().absolute()
     folder = (start or Path.cwd()).absolute()
     for candidate in (folder, *folder.parents):
         if (candidate / HOME_NAME).is_dir():
-            return Project(candidate / HOME_NAME)
+            return candidate / HOME_NAME
     for candidate in (folder, *folder.parents):
         if (candidate / ".git").exists() or (candidate / "pyproject.toml").is_file():
-            return Project(candidate / HOME_NAME)
+            return candidate / HOME_NAME
     import platformdirs
 
-    return Project(Path(platformdirs.user_state_dir("maas")))
+    return Path(platformdirs.user_state_dir("maas"))
 
 
 def _home_setting() -> Path | None:

@@ -221,10 +221,12 @@ def test_what_is_over_is_what_reap_deletes(project: Project, world: World) -> No
 def test_a_place_without_models_or_endpoints_says_so(tmp_path: Path, world: World) -> None:
     bare = Platform(NAME, world.open().jobs, None, None)
     project = Project(tmp_path, platforms={NAME: bare})
+    assert project.models() == ()
+    assert project.endpoints() == []
     with pytest.raises(PlanError, match="keeps no models"):
-        project.models()
+        project.registry(NAME)
     with pytest.raises(PlanError, match="serves no models"):
-        project.endpoints()
+        project.serving(NAME)
 
 
 @pytest.mark.parametrize("backend", ["foundry", "kaito"])
