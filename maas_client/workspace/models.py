@@ -82,6 +82,22 @@ class WorkspaceModels:
         words = f"Others register versions of {shelf} faster than this run could be."
         raise ConflictError(words, operation="register", hint="Try again.")
 
+    def adopt(self, ref: ModelRef, artifact: Artifact, lineage: Lineage) -> RegisteredModel | None:
+        """Write a run's lineage on a version that the service registered by itself; may be repeated.
+
+        None where that version is another run's. Raises NotFoundError.
+        """
+        there = self._get(ref)
+        if not _run_of(there):
+            was = mapping_at(there, "properties")
+            body = self._body(artifact, lineage, CloudPath(text_at(was, "modelUri")))
+            body["modelType"] = text_at(was, "modelType") or body["modelType"]
+            for key in ("tags", "properties"):
+                body[key] = {**mapping_at(was, key), **body[key]}
+            self._put(ref, body, lineage.run)
+            there = self._get(ref)
+        return self._read(there) if _run_of(there) == lineage.run else None
+
     def list(self, name: str | None = None) -> tuple[RegisteredModel, ...]:
         """All versions that maas registered (of one name), newest first; archived ones are left out."""
         if name is not None:
@@ -121,6 +137,10 @@ class WorkspaceModels:
     def arm_id(self, ref: ModelRef) -> str:
         """The id of a version in Azure Resource Manager: what a deployment names."""
         return self._path(ref)
+
+    def uri_of(self, ref: ModelRef) -> str:
+        """Where the files of a version are, by the service's own URI. Raises NotFoundError."""
+        return text_at(self._get(ref), "properties", "modelUri")
 
     # -- versions at the service
 
