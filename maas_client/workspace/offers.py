@@ -12,6 +12,7 @@ from maas_client.catalog import region_name
 from maas_client.check import Check
 from maas_client.errors import MaasError, ServiceError
 from maas_client.workspace.quota import Machines, Size, Usage, cores_needed, read_sizes, read_usages, rows_for
+from maas_client.workspace.registries import find_registry_model
 
 if TYPE_CHECKING:
     from maas_client.catalog import Model
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 
 REGIONS_TAG = "maas-finetuning-deploy-regions"
 """The tag of a registry's model that lists where it can be tuned and served; it wins over the catalog."""
-_REGISTRY_ID = re.compile(
-    r"azureml://registries/(?P<registry>[^/]+)/models/(?P<model>[^/]+)(?:/.*)?", re.IGNORECASE
-)
 _ML_VERSION = "2024-10-01"
-_REGISTRY_VERSION = "2021-10-01-dataplanepreview"
 _QUOTA_HINT = (
     "Ask for quota in the Azure portal (Quotas), or take a smaller size, fewer machines or another region."
 )
@@ -72,32 +69,14 @@ def _listed_regions(
 
 
 def _tagged_regions(workspace: Workspace, registry_id: str) -> Sequence[str] | None:
-    """The regions in the tag of the newest version; None where it has no such tag. Raises ServiceError."""
-    match = _REGISTRY_ID.fullmatch(registry_id)
-    if match is None:
+    """The regions in the tag of the newest version; None where there is no such tag. Raises ServiceError."""
+    if not registry_id.startswith("azureml://registries/"):
         return None
-    registry = match["registry"]
-    place = workspace.api.get(
-        f"/registrymanagement/v1.0/registries/{registry}/discovery", operation=f"find registry {registry}"
-    ).mapping
-    rows = workspace.api.get(
-        f"/mferp/managementfrontend/subscriptions/{place.get('subscriptionId')}/resourceGroups/"
-        f"{place.get('resourceGroup')}/providers/Microsoft.MachineLearningServices/registries/{registry}"
-        f"/models/{match['model']}/versions",
-        params={"api-version": _REGISTRY_VERSION, "$top": 1, "$orderBy": "createdtime desc"},
-        operation=f"look at {match['model']} in registry {registry}",
-    ).mapping.get("value")
-    tags = _first_tags(rows)
-    if REGIONS_TAG not in tags:
+    newest = find_registry_model(workspace, registry_id.partition("/versions/")[0])
+    text = newest.tags.get(REGIONS_TAG)
+    if text is None:
         return None
-    return [region_name(each) for each in re.split(r"[,;]", str(tags[REGIONS_TAG])) if each.strip()]
-
-
-def _first_tags(rows: Any) -> Mapping[str, Any]:
-    """The tags of the first version in a list, whatever is missing."""
-    first = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
-    tags = (first.get("properties") or {}).get("tags")
-    return tags if isinstance(tags, Mapping) else {}
+    return [region_name(each) for each in re.split(r"[,;]", str(text)) if each.strip()]
 
 
 def check_machines(workspace: Workspace, machines: Sequence[Machines]) -> tuple[Check, ...]:
