@@ -15,6 +15,7 @@ from maas_client.simulator.world import resource
 _ENDPOINT = WORKSPACE + "/onlineEndpoints/{endpoint}"
 _DEPLOYMENT = _ENDPOINT + "/deployments/{deployment}"
 _NAME = re.compile(r"[a-zA-Z](?:[a-zA-Z0-9]|-(?=[a-zA-Z0-9])){2,31}")
+_BUSY = {"Creating", "Updating", "Deleting", "Scaling"}
 _REQUESTS = {"maxConcurrentRequestsPerInstance": 1, "requestTimeout": "PT5S", "maxQueueWait": "PT0.5S"}
 _PROBE = {
     "failureThreshold": 30,
@@ -59,8 +60,7 @@ def put_endpoint(call: Call) -> Reply:
     there = call.world.store.get(path)
     if not _NAME.fullmatch(name):
         raise user_error(f"The endpoint name {name} is invalid.", "BadArgument", "ArgumentInvalid")
-    if there is not None and there["properties"]["provisioningState"] in {"Creating", "Updating", "Deleting"}:
-        raise conflict(f"Already running method on the endpoint {name}.")
+    _not_busy(there, f"Already running method on the endpoint {name}.")
     traffic = {key: int(value) for key, value in (asked.get("traffic") or {}).items()}
     _check_traffic(call, path, traffic)
     scoring = there["properties"]["scoringUri"] if there else f"{call.world.base_url}/inference/{name}/score"
@@ -90,7 +90,28 @@ def put_endpoint(call: Call) -> Reply:
             "tenantId": call.world.names.tenant,
         },
     }
-    return provision(call, call.world.store.put(path, made), created=there is None)
+    return _noted(provision(call, call.world.store.put(path, made), created=there is None))
+
+
+def _not_busy(there: Resource | None, words: str) -> None:
+    if there is not None and there["properties"]["provisioningState"] in _BUSY:
+        raise conflict(words)
+
+
+def _noted(reply: Reply) -> Reply:
+    """The service keeps the last operation's address, unsigned, with the resource."""
+    place = reply.headers["Azure-AsyncOperation"].partition("&")[0]
+    reply.body["properties"]["properties"]["AzureAsyncOperationUri"] = place
+    return reply
+
+
+def patch_endpoint(call: Call) -> Reply:
+    """PATCH of an endpoint's tags."""
+    found = _endpoint(call)
+    _not_busy(found, f"Already running method on the endpoint {found['name']}.")
+    found["tags"] = {**found["tags"], **((call.body or {}).get("tags") or {})}
+    found["systemData"] = call.world.system_data(found)
+    return Reply(200, found)
 
 
 def _check_traffic(call: Call, path: str, traffic: dict[str, int]) -> None:
@@ -151,6 +172,9 @@ def put_deployment(call: Call) -> Reply:
     endpoint, asked, body = _endpoint(call), call.properties, call.body or {}
     path = f"{endpoint['id']}/deployments/{call.params['deployment']}"
     there = call.world.store.get(path)
+    state = endpoint["properties"]["provisioningState"]
+    _not_busy(endpoint, f"Cannot create a deployment in endpoint {endpoint['name']} in state {state}.")
+    _not_busy(there, f"Already running method on the deployment {call.params['deployment']}.")
     capacity = int((body.get("sku") or {}).get("capacity") or 1)
     refusal = _quota_error(call, str(asked.get("instanceType") or ""), capacity, there)
     properties = {
@@ -182,7 +206,27 @@ def put_deployment(call: Call) -> Reply:
             call.world.bill.open_account(path, words, str(asked.get("instanceType")), capacity)
             _note_route(call, endpoint, asked)
 
-    return provision(call, made, created=there is None, done=done, refusal=refusal)
+    return _noted(provision(call, made, created=there is None, done=done, refusal=refusal))
+
+
+def patch_deployment(call: Call) -> Reply:
+    """PATCH of a deployment's number of machines: 202 and an operation to poll, which checks the quota."""
+    found = _deployment(call)
+    _not_busy(found, f"Already running method on the deployment {found['name']}.")
+    size, before = found["properties"]["instanceType"], found["sku"]["capacity"]
+    capacity = int(((call.body or {}).get("sku") or {}).get("capacity") or before)
+    refusal = _quota_error(call, size, capacity, found)
+    found["sku"] = {**found["sku"], "capacity": capacity}
+
+    def done(error: dict[str, Any] | None) -> None:
+        if error is not None:
+            found["sku"] = {**found["sku"], "capacity": before}
+            return
+        words = f"deployment {found['id'].split('/onlineEndpoints/')[1]} on {capacity} x {size}"
+        call.world.bill.open_account(found["id"], words, size, capacity)
+
+    reply = _noted(provision(call, found, created=False, done=done, refusal=refusal))
+    return Reply(202, None, reply.headers)
 
 
 def _note_route(call: Call, endpoint: Resource, asked: dict[str, Any]) -> None:
@@ -217,6 +261,7 @@ def delete_deployment(call: Call) -> Reply:
     """DELETE of a deployment, which must have no traffic."""
     endpoint = _endpoint(call)
     path = f"{endpoint['id']}/deployments/{call.params['deployment']}"
+    _not_busy(call.world.store.get(path), f"Already running method on {call.params['deployment']}.")
     if endpoint["properties"]["traffic"].get(call.params["deployment"], 0):
         raise user_error("The deployment has traffic; set it to 0 first.", "BadArgument")
 
@@ -239,12 +284,14 @@ OPERATIONS = [
     Operation("GET", WORKSPACE + "/onlineEndpoints", list_endpoints),
     Operation("GET", _ENDPOINT, get_endpoint),
     Operation("PUT", _ENDPOINT, put_endpoint),
+    Operation("PATCH", _ENDPOINT, patch_endpoint),
     Operation("DELETE", _ENDPOINT, delete_endpoint),
     Operation("POST", _ENDPOINT + "/listKeys", list_keys),
     Operation("POST", _ENDPOINT + "/regenerateKeys", regenerate_keys),
     Operation("GET", _ENDPOINT + "/deployments", list_deployments),
     Operation("GET", _DEPLOYMENT, get_deployment),
     Operation("PUT", _DEPLOYMENT, put_deployment),
+    Operation("PATCH", _DEPLOYMENT, patch_deployment),
     Operation("DELETE", _DEPLOYMENT, delete_deployment),
     Operation("POST", _DEPLOYMENT + "/getLogs", get_logs),
 ]
