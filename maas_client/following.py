@@ -103,6 +103,9 @@ def wait_until_ready(
     endpoints: Serving,
     ref: EndpointRef,
     *,
+    go_on: Callable[[], EndpointStatus] | None = None,
+    model: str = "",
+    watch: Callable[[EndpointStatus], None] | None = None,
     timeout_s: float = 120.0,
     poll_s: float = 0.2,
     sleep: Callable[[float], None] = time.sleep,
@@ -110,23 +113,49 @@ def wait_until_ready(
 ) -> EndpointStatus:
     """Look at an endpoint until it answers.
 
-    Raises ServiceError when it fails, StillRunningError after `timeout_s`.
+    `go_on` is called instead of a look where a deployment takes several steps: the same deployment again.
+    `model` is the one that must answer, written `name:version`. `watch` is told of each look. Raises
+    ServiceError when it fails, StillRunningError after `timeout_s`, and UnavailableError after 20 looks in a
+    row that find the service away.
     """
-    began = clock()
+    look, began, away, unknown = go_on or (lambda: endpoints.status(ref)), clock(), 0, 0
     while True:
-        status = endpoints.status(ref)
+        try:
+            status, away = look(), 0
+        except UnavailableError:
+            away += 1
+            if away >= _FAILED_LOOKS:
+                raise
+            sleep(poll_s)
+            continue
+        if watch is not None:
+            watch(status)
         if status.state is EndpointState.READY:
-            return status
-        if status.state is not EndpointState.STARTING:
-            words = (status.message or status.native_state).rstrip(".")
-            raise ServiceError(
-                f"Endpoint {ref.name} is {status.state}: {words}.",
-                operation="deploy",
-                hint=f"maas endpoints delete {ref.name}, then deploy again.",
-            )
+            return _require_model(status, model)
+        unknown = unknown + 1 if status.state is EndpointState.UNKNOWN else 0
+        if status.state is not EndpointState.STARTING and not 0 < unknown < UNKNOWN_LOOKS:
+            raise _endpoint_failed(status)
         if clock() - began >= timeout_s:
             raise StillRunningError(
                 f"Endpoint {ref.name} is not ready after {timeout_s:.0f} s.",
                 hint=f"maas endpoints show {ref.name}",
             )
         sleep(poll_s)
+
+
+def _require_model(status: EndpointStatus, model: str) -> EndpointStatus:
+    """The status, unless an endpoint went on answering with an older model."""
+    if model and status.model != model:
+        words = f": {status.message.rstrip('.')}" if status.message else ""
+        raise ServiceError(
+            f"Endpoint {status.ref.name} still serves {status.model}, not {model}{words}.",
+            operation="deploy",
+            hint=f"maas endpoints show {status.ref.name}",
+        )
+    return status
+
+
+def _endpoint_failed(status: EndpointStatus) -> ServiceError:
+    words, name = (status.message or status.native_state).rstrip("."), status.ref.name
+    hint = f"maas endpoints delete {name}, then deploy again."
+    return ServiceError(f"Endpoint {name} is {status.state}: {words}.", operation="deploy", hint=hint)

@@ -190,3 +190,52 @@ def test_an_endpoint_that_never_answers_is_still_starting(watch: Watch) -> None:
             clock=watch.clock,
         )
     assert watch.slept == [1.0] * 5
+
+
+def test_a_deployment_of_several_steps_goes_on_until_its_model_answers(watch: Watch) -> None:
+    served = doors(EndpointState.STARTING)
+    asked: list[str] = []
+    told: list[EndpointState] = []
+
+    def go_on() -> EndpointStatus:
+        asked.append("deploy")
+        return served.statuses[0]
+
+    def becomes(model: str) -> None:
+        served.statuses = (replace(served.statuses[0], state=EndpointState.READY, model=model),)
+
+    watch.when = {2: lambda: becomes("card:2")}
+    status = wait_until_ready(
+        served,
+        REF,
+        go_on=go_on,
+        model="card:2",
+        watch=lambda one: told.append(one.state),
+        poll_s=1.0,
+        sleep=watch.sleep,
+        clock=watch.clock,
+    )
+    assert status.model == "card:2"
+    assert asked == ["deploy"] * 3
+    assert told == [EndpointState.STARTING, EndpointState.STARTING, EndpointState.READY]
+    with pytest.raises(ServiceError, match=r"Endpoint card still serves card:2, not card:3\.$"):
+        wait_until_ready(served, REF, model="card:3", sleep=watch.sleep, clock=watch.clock)
+
+
+def test_an_endpoint_whose_service_is_away_is_looked_at_20_times(watch: Watch) -> None:
+    def away() -> EndpointStatus:
+        raise UnavailableError("Away.")
+
+    with pytest.raises(UnavailableError):
+        wait_until_ready(
+            doors(EndpointState.READY), REF, go_on=away, poll_s=1.0, sleep=watch.sleep, clock=watch.clock
+        )
+    assert watch.slept == [1.0] * 19
+
+
+def test_an_endpoint_that_stays_unknown_is_given_up(watch: Watch) -> None:
+    with pytest.raises(ServiceError, match="Endpoint card is unknown: no word"):
+        wait_until_ready(
+            doors(EndpointState.UNKNOWN, "no word"), REF, poll_s=1.0, sleep=watch.sleep, clock=watch.clock
+        )
+    assert watch.slept == [1.0] * 19
