@@ -55,17 +55,18 @@ class Bill:
             count = (properties.get("resources") or {}).get("instanceCount") or 1
             note = "low priority is cheaper, by how much is unknown" if preemptible else ""
             price = None if preemptible else _price(size.name)
-            self._add(
+            self.add(
                 Line(f"job {job['name']} on {count} x {size.name}", hours * count, "node hours", price, note)
             )
         elif properties["jobType"] == "FineTuning":
             model = properties["properties"]["azureml.ModelName"]
             note = "the stand-in model trained; tokens are not comparable"
-            self._add(Line(f"job {job['name']}: serverless tuning of {model}", 1, "jobs", None, note))
+            self.add(Line(f"job {job['name']}: serverless tuning of {model}", 1, "jobs", None, note))
         else:
-            self._add(Line(f"job {job['name']} on an unknown size", hours, "node hours", None))
+            self.add(Line(f"job {job['name']} on an unknown size", hours, "node hours", None))
 
-    def _add(self, line: Line) -> None:
+    def add(self, line: Line) -> None:
+        """Charge once."""
         with self._lock:
             self._lines.append(line)
 

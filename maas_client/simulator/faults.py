@@ -17,6 +17,7 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "slow": ("send the body in small pieces with pauses", {"seconds": 2.0, "pieces": 8}),
     "expired_token": ("say that the token has expired", {}),
     "not_ready": ("an endpoint that is Succeeded refuses to answer", {"status": 503}),
+    "content_filter": ("the content filter refuses a prompt, or a completion", {"where": "prompt"}),
     "quota": ("refuse cores for a job, a cluster or a deployment", {}),
     "lro_fail": (
         "let the long operation of this request fail",

@@ -100,7 +100,7 @@ def order_of(world: World, execution: Execution, properties: Mapping[str, Any]) 
     """The bundled training script on the job's data, with the stand-in model and a cap on the steps."""
     details = properties["fineTuningDetails"]
     config = execution.folder / "config.json"
-    config.write_text(json.dumps(_config(world, details)), encoding="utf-8")
+    config.write_text(json.dumps(script_config(world, details)), encoding="utf-8")
     words = [
         f"python train.py --config {config} --train ${{{{inputs.train}}}} --model {model_folder(STAND_IN)}"
     ]
@@ -117,8 +117,8 @@ def place_of_run(job: str) -> str:
     return f"azureml://datastores/{BLOB_STORE}/paths/azureml/{job}/{RUN}/"
 
 
-def _config(world: World, details: Mapping[str, Any]) -> dict[str, Any]:
-    """The service's hyperparameters in the words of the bundled script."""
+def script_config(world: World, details: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of `taskType` and `hyperParameters` in the words of the bundled script."""
     asked = {str(key).lower(): value for key, value in (details.get("hyperParameters") or {}).items()}
     chat = details["taskType"] == "ChatCompletion"
     batch = asked.get("per_device_train_batch_size") or asked.get("batchsize") or 4

@@ -27,7 +27,16 @@ _SPELLINGS = (
         "/providers/Microsoft.CognitiveServices/",
     ),
 )
-_OPEN = ("/metadata/", "/msi/", "/discovery", "/inference/", "/serverless/", "/openai/", "/scripted/")
+_OPEN = (
+    "/metadata/",
+    "/msi/",
+    "/discovery",
+    "/inference/",
+    "/serverless/",
+    "/openai/",
+    "/api/projects/",
+    "/scripted/",
+)
 """Paths that need no token of ours: they have keys of their own or are public."""
 _STATUS_CODES: Mapping[int, tuple[str, str]] = {
     400: ("UserError", "The request is invalid."),
@@ -85,10 +94,10 @@ class Gate:
             if not hmac.compare_digest(request.headers.get("x-simulator-key", ""), self._world.admin_key):
                 raise Refusal(401, "AuthenticationFailed", "The header x-simulator-key is missing or wrong.")
             return
-        if path.startswith((*_OPEN, f"/{self._world.names.tenant}/")):
-            return
         if fault is not None and fault.kind == "expired_token":
             self._world.tokens.void_all()
+        if path.startswith((*_OPEN, f"/{self._world.names.tenant}/")):
+            return
         self._world.tokens.check(request.headers.get("authorization", ""))
         if path.startswith("/subscriptions") and "api-version" not in request.query_params:
             text = "The api-version query parameter (?api-version=) is required for all requests."

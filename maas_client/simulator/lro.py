@@ -15,6 +15,7 @@ from maas_client.simulator.replies import Reply, not_found
 from maas_client.simulator.routing import LOCATION, Call, Operation
 from maas_client.simulator.world import PROVIDER, World
 
+_COGNITIVE = "Microsoft.CognitiveServices"
 _SIGNATURE_LENGTH = 2800
 """Poll URLs of the service are signed with a certificate and a signature of about this many characters."""
 
@@ -59,7 +60,9 @@ class Operations:
         if slow := world.faults.take("lro_slow", request):
             took = float(slow["seconds"])
         now = world.clock.now()
-        name = f"{service}:{world.workspace_guid(call.workspace_id)}:{uuid.uuid4()}"
+        name = str(uuid.uuid4())
+        if service != "cognitive":
+            name = f"{service}:{world.workspace_guid(call.workspace_id)}:{name}"
         subscription, location = call.params["subscription"], world.names.location
         running = Running(name, subscription, location, now, now + took, finish, error)
         if failure := world.faults.take("lro_fail", request):
@@ -68,7 +71,8 @@ class Operations:
         return self._headers(running, call.query.get("api-version", ""), service)
 
     def _headers(self, running: Running, version: str, service: str) -> dict[str, str]:
-        start = f"{self._world.base_url}/subscriptions/{running.subscription}/providers/{PROVIDER}"
+        provider = _COGNITIVE if service == "cognitive" else PROVIDER
+        start = f"{self._world.base_url}/subscriptions/{running.subscription}/providers/{provider}"
         start += f"/locations/{running.location}"
         left_s = (running.ends_at - self._world.clock.now()) / self._world.clock.speed
         if service == "compute":
@@ -76,6 +80,9 @@ class Operations:
             return {"Azure-AsyncOperation": place, "Retry-After": str(_wait_s(left_s))}
         signed = f"api-version={version}&t={int(running.started_at * 1e7)}&c={secrets.token_urlsafe(1500)}"
         signed += f"&s={secrets.token_urlsafe(_SIGNATURE_LENGTH * 3 // 8)}&h={secrets.token_urlsafe(32)}"
+        if service == "cognitive":
+            place = f"{start}/operationResults/{running.name}?{signed}"
+            return {"Azure-AsyncOperation": place, "Location": place, "Retry-After": str(_wait_s(left_s))}
         return {
             "Azure-AsyncOperation": f"{start}/mfeOperationsStatus/{running.name}?{signed}",
             "Location": f"{start}/mfeOperationResults/{running.name}?{signed}",
@@ -109,12 +116,12 @@ def _error(fault: Fault) -> dict[str, Any]:
 
 
 def status(call: Call) -> Reply:
-    """GET of the status monitor: InProgress, then Succeeded or Failed with an error."""
+    """GET of the status monitor: InProgress (Running), then Succeeded or Failed with an error."""
     running = call.world.operations.find(call.params["operation"])
     body: dict[str, Any] = {
         "id": call.path,
         "name": running.name,
-        "status": "InProgress",
+        "status": "Running" if "/operationResults/" in call.path else "InProgress",
         "startTime": timestamp(running.started_at),
         "percentComplete": 0.0,
     }
@@ -144,4 +151,5 @@ OPERATIONS = [
     Operation("GET", LOCATION + "/mfeOperationsStatus/{operation}", status),
     Operation("GET", LOCATION + "/mfeOperationResults/{operation}", result),
     Operation("GET", LOCATION + "/computeOperationsStatus/{operation}", status),
+    Operation("GET", LOCATION.replace(PROVIDER, _COGNITIVE) + "/operationResults/{operation}", status),
 ]

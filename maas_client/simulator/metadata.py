@@ -122,6 +122,8 @@ def environment(world: World, *, ca_bundle: str, identity_header: str) -> dict[s
         "AZUREML_WORKSPACE_NAME": names.workspace,
         "AZURE_LOCATION": names.location,
         "AZURE_TENANT_ID": names.tenant,
+        "AZURE_OPENAI_ENDPOINT": world.base_url,
+        "FOUNDRY_PROJECT_ENDPOINT": f"{world.base_url}/api/projects/simulated-project",
         "NO_PROXY": "localhost,127.0.0.1",
         "no_proxy": "localhost,127.0.0.1",
         "MAAS_SIMULATOR_URL": world.base_url,

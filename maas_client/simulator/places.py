@@ -26,6 +26,8 @@ _ASSET = re.compile(
 _REGISTRY_MODEL = re.compile(
     r"azureml://registries/[^/]+/models/([^/]+)(?:/(?:versions|labels)/([^/]+))?", re.IGNORECASE
 )
+_FOUNDRY = re.compile(r"foundry://jobs/(ftjob-[0-9a-f]+)")
+"""What a fine-tuning job of the Foundry resource made; only the simulator writes it so."""
 _PROPERTIES = {"models": "modelUri", "data": "dataUri", "codes": "codeUri"}
 
 
@@ -55,6 +57,8 @@ def locate(world: World, workspace_id: str, uri: str) -> Place | Path:
         if folder is None:
             raise user_error(f"The bundled model {STAND_IN} is missing from this installation.")
         return folder
+    if match := _FOUNDRY.fullmatch(uri):
+        return world.folder / "foundry" / "jobs" / match[1] / "run" / "model"
     start = f"{world.storage.endpoint}/"
     if uri.startswith(start):
         container, _, path = uri.partition("?")[0].removeprefix(start).partition("/")

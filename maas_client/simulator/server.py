@@ -21,8 +21,10 @@ from maas_client.simulator.bill import Bill
 from maas_client.simulator.certificate import Certificate, make_certificate
 from maas_client.simulator.clock import Clock
 from maas_client.simulator.datastores import make_datastores
+from maas_client.simulator.foundry import make_account
 from maas_client.simulator.lro import Operations
 from maas_client.simulator.metadata import audiences, environment
+from maas_client.simulator.openai_training import Tuner
 from maas_client.simulator.runner import Runner
 from maas_client.simulator.servers import Servers
 from maas_client.simulator.state import Store
@@ -131,6 +133,7 @@ class Simulator:
         world.bill = Bill(world)
         world.operations = Operations(world)
         world.runner = Runner(world)
+        world.tuner = Tuner(world)
         world.servers = Servers(world)
         return world
 
@@ -151,7 +154,9 @@ class Simulator:
         workspace = self.world.store.get(self._names.workspace_id) or {"kind": self._names.workspace_kind}
         make_workspace(self.world, self._names.workspace_id, workspace)
         make_datastores(self.world, self._names.workspace_id, self._datastore)
+        make_account(self.world)
         self.world.runner.mark_lost()
+        self.world.tuner.mark_lost()
 
     def _serve(self, listener: socket.socket, certificate: Certificate | None) -> None:
         import uvicorn
@@ -181,6 +186,7 @@ class Simulator:
             return
         self._stop_saving.set()
         self.world.runner.stop()
+        self.world.tuner.stop()
         self.world.servers.stop()
         self._server.should_exit = True
         self._server.force_exit = True

@@ -18,6 +18,7 @@ from maas_client.simulator.tokens import Tokens
 if TYPE_CHECKING:
     from maas_client.simulator.bill import Bill
     from maas_client.simulator.lro import Operations
+    from maas_client.simulator.openai_training import Tuner
     from maas_client.simulator.runner import Runner
     from maas_client.simulator.servers import Servers
     from maas_client.simulator.storage import Storage
@@ -35,6 +36,7 @@ class Names:
     location: str = "eastus2"
     tenant: str = "99999999-8888-7777-6666-555555555555"
     workspace_kind: str = "Default"
+    foundry: str = "simulated-foundry"
 
     @property
     def group_id(self) -> str:
@@ -46,13 +48,19 @@ class Names:
         """ARM id of the workspace."""
         return f"{self.group_id}/providers/{PROVIDER}/workspaces/{self.workspace}"
 
+    @property
+    def foundry_id(self) -> str:
+        """ARM id of the Foundry resource, which is an account of Azure AI services."""
+        return f"{self.group_id}/providers/Microsoft.CognitiveServices/accounts/{self.foundry}"
+
 
 @dataclass
 class Timing:
     """Simulated seconds that things take, page size of lists, and the cap on training steps.
 
     Commands take real time. `latency_s` are real seconds that every answer is held back. `tuning_steps` caps
-    the optimizer steps of a FineTuning job, which really trains the bundled tiny model.
+    the optimizer steps of a FineTuning job, which really trains the bundled tiny model. `reading_s` is how
+    long Foundry reads a file that was sent.
     """
 
     provisioning_s: float = 60.0
@@ -62,6 +70,7 @@ class Timing:
     tuning_steps: int = 20
     parallel_jobs: int = 2
     latency_s: float = 0.0
+    reading_s: float = 5.0
 
 
 @dataclass
@@ -82,6 +91,7 @@ class World:
     operations: Operations = field(init=False)
     storage: Storage = field(init=False)
     runner: Runner = field(init=False)
+    tuner: Tuner = field(init=False)
     servers: Servers = field(init=False)
     bill: Bill = field(init=False)
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -55,6 +55,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = make_world(tmp_path)
     yield made
     made.runner.stop()
+    made.tuner.stop()
 
 
 _BELOW = ("/jobs", "/models", "/codes", "/data", "/environments", "/datastores", "/computes")

@@ -17,6 +17,7 @@ from maas_client.simulator.clock import Clock
 from maas_client.simulator.datastores import make_datastores
 from maas_client.simulator.lro import Operations
 from maas_client.simulator.metadata import ML_AUDIENCE, STORAGE_SUFFIX, audiences
+from maas_client.simulator.openai_training import Tuner
 from maas_client.simulator.runner import Runner
 from maas_client.simulator.servers import Servers
 from maas_client.simulator.state import Store
@@ -50,6 +51,7 @@ def make_world(folder: Path, *, kind: str = "Hub") -> World:
     made.storage.endpoint = "http://localhost:2/maassimulator"
     made.bill, made.operations, made.runner = Bill(made), Operations(made), Runner(made)
     made.servers = Servers(made)
+    made.tuner = Tuner(made)
     make_workspace(made, names.workspace_id, {"kind": kind})
     make_datastores(made, names.workspace_id)
     return made
