@@ -25,7 +25,7 @@ _OF_COMMAND = tuple(
     for pattern in (
         r"user_logs/std_log\w*\.txt",
         r"azureml-logs/70_(?:driver|mpi)_log\w*\.txt",
-        r"logs/azureml/executionlogs\.txt",
+        r"(?:logs/azureml|azureml-logs)/executionlogs\.txt",
     )
 )
 _ANYTHING = re.compile(r"(?:user_logs|azureml-logs|logs/azureml)/.*\.(?:txt|log)", re.IGNORECASE)

@@ -137,7 +137,7 @@ class Wired:
         rows = self.metrics.get(asked["metricName"])
         if rows is None:
             return refusal(404, "UserError", "Metric was not found")
-        rows = [row for row in rows if (row["createdUtc"] or "") >= asked.get("startTime", "")]
+        rows = [row for row in rows if (row.get("createdUtc") or "") >= asked.get("startTime", "")]
         start = int(asked.get("continuationToken") or 0)
         end = start + self.page_size
         return {"value": rows[start:end], "continuationToken": str(end) if end < len(rows) else None}
