@@ -19,6 +19,7 @@ from azure.core.exceptions import (
 from azure.core.pipeline.transport import RequestsTransport
 
 from maas_client.chat import failures
+from maas_client.chat.certificates import certificate_file
 from maas_client.chat.contract import Answer, ChatSettings, Message
 
 
@@ -30,7 +31,9 @@ class InferenceChat:
         self._client = ChatCompletionsClient(
             url,
             AzureKeyCredential(key),
-            transport=RequestsTransport(use_env_settings=not failures.is_loopback(url)),
+            transport=RequestsTransport(
+                use_env_settings=not failures.is_loopback(url), connection_verify=certificate_file() or True
+            ),
             retry_total=0,
             connection_timeout=failures.CONNECT_S,
             read_timeout=failures.ANSWER_S,

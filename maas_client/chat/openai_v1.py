@@ -18,6 +18,7 @@ from openai import (
 from openai.types.chat import ChatCompletion
 
 from maas_client.chat import failures
+from maas_client.chat.certificates import ssl_context
 from maas_client.chat.contract import Answer, ChatSettings, Message
 
 
@@ -34,7 +35,9 @@ class OpenAIChat:
             base_url=base_url,
             api_key=key,
             max_retries=0,
-            http_client=DefaultHttpxClient(timeout=timeout, trust_env=not failures.is_loopback(base_url)),
+            http_client=DefaultHttpxClient(
+                timeout=timeout, trust_env=not failures.is_loopback(base_url), verify=ssl_context()
+            ),
         )
 
     def complete(self, messages: Sequence[Message], **settings: Unpack[ChatSettings]) -> Answer:

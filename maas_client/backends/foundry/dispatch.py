@@ -6,7 +6,7 @@ name, until one of them knows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -210,9 +210,8 @@ def first_that_knows(
     knows better.
     """
     remembered = _word(memory.recall(kind, name))
-    configured = routes.configured() if remembered is None else [remembered]
     trouble: ServiceError | None = None
-    for word in [*configured, *_others(routes, remembered)]:
+    for word in _in_turn(routes, remembered):
         try:
             answer = call(routes.open(word))
         except NotFoundError as error:
@@ -228,11 +227,13 @@ def first_that_knows(
     raise trouble or NotFoundError(f"There is no {name} in Azure AI Foundry.", operation="look")
 
 
-def _others(routes: Routes, remembered: Word | None) -> list[Word]:
-    """The routes to ask after a remembered one did not know it."""
+def _in_turn(routes: Routes, remembered: Word | None) -> Iterator[Word]:
+    """The remembered route, then those that the settings name, which are asked only when it comes to that."""
     if remembered is None:
-        return []
-    return [word for word in WORDS if word != remembered and routes.is_configured(word)]
+        yield from routes.configured()
+        return
+    yield remembered
+    yield from (word for word in WORDS if word != remembered and routes.is_configured(word))
 
 
 def _endpoints(platform: Platform) -> Serving:
