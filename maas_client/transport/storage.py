@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # Storage that is not there is said after 5 s twice, one that goes silent after 20 s three times.
 _CONNECT_S, _READ_S = 5, 20
-_RETRIES = {"retry_total": 4, "retry_connect": 1, "retry_read": 2, "retry_status": 3}
+_TRIES = {"retry_total": 4, "retry_connect": 1, "retry_read": 2, "retry_status": 3}
+# Seconds between the tries: 2, 4 and 8, each a second more or less.
+_WAITS = {"initial_backoff": 0, "increment_base": 2, "random_jitter_range": 1}
 _NO_ANSWER = {"ServiceRequest": "takes no connection", "ServiceResponse": "gives no whole answer"}
 
 
@@ -48,7 +50,7 @@ def open_client(
         account_url,
         name,
         credential=credential,
-        retry_policy=ExponentialRetry(1, 2, random_jitter_range=1, **_RETRIES),
+        retry_policy=ExponentialRetry(**_WAITS, **_TRIES),
         connection_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         **options,

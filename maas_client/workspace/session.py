@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 API_VERSION = "2024-10-01-preview"
 """The api-version that shows every kind of workspace and both ways of listing a datastore's secrets."""
+_DISCOVERY = "find the workspace's data plane"
 _PACKAGES = ("azure.identity", "azure.ai.ml", "azure.storage.blob")
 
 
@@ -109,9 +110,12 @@ class Workspace:
         return self.data_plane(self._find_api())
 
     def data_plane(self, address: str) -> Rest:
-        """A service of Azure ML at another address, such as a registry's; it sees the same tokens."""
+        """A service of Azure ML at another address, such as a registry's; it sees the same tokens.
+
+        Raises ServiceError for an address that may not see them: one without TLS that is not on this machine.
+        """
         return Rest(
-            address,
+            self._safe(address),
             self.credential,
             self.cloud.arm_scope,
             clock=self.clock,
@@ -126,17 +130,23 @@ class Workspace:
 
     def _find_api(self) -> str:
         """Ask the discovery service, which wants no token, where the data plane is."""
-        place, operation = self.facts.discovery_url, "find the workspace's data plane"
+        place = self._safe(self.facts.discovery_url)
         with Rest(place, clock=self.clock, sleep=self.sleep, transport=self._transport) as rest:
-            found = str(rest.get(place, operation=operation).mapping.get("api") or "")
-        is_safe = found.startswith("https://") or (self.cloud.is_loopback and is_loopback(found))
-        if not (is_safe and urlsplit(found).hostname):
-            raise ServiceError(
-                f"Cannot {operation}: {shown_url(place)} names no address that may see a token.",
-                operation=operation,
-                code="UnexpectedAnswer",
-            )
-        return found
+            return str(rest.get(place, operation=_DISCOVERY).mapping.get("api") or "")
+
+    def _safe(self, address: str) -> str:
+        """The address, where it is one that leads to the service and to nobody between."""
+        parts = urlsplit(address)
+        is_local = self.cloud.is_loopback and is_loopback(address)
+        if parts.hostname and (parts.scheme == "https" or is_local):
+            return address
+        shown = shown_url(address) or "nothing"
+        raise ServiceError(
+            f"Cannot {_DISCOVERY}: {shown} is no address that may see a token.",
+            hint="Check the workspace in the Azure portal: its discovery address is wrong.",
+            operation=_DISCOVERY,
+            code="UnexpectedAnswer",
+        )
 
 
 def open_workspace(
@@ -168,13 +178,12 @@ def _require_packages() -> None:
 
 def _is_installed(package: str) -> bool:
     """Whether a package below a namespace is there; imports nothing, not even the namespace."""
-    places: Any = None
-    parts = package.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+    places: list[str] | None = None
+    for part in package.split("."):  # part by part: a dotted name would need its parents imported
+        spec = PathFinder.find_spec(part, places)
         if spec is None:
             return False
-        places = spec.submodule_search_locations
+        places = list(spec.submodule_search_locations or ())
     return True
 
 
