@@ -58,7 +58,8 @@ def _send(name: str, source: Path, planned: str, files: Files) -> None:
 
 def _is_there(files: Files, place: Place, sizes: Mapping[str, int]) -> bool:
     """Whether all files of an input are at its place; the place is named by their hash, so size is proof."""
-    there = {blob.path: blob.size_bytes for blob in files.list(place)}
+    folder = Place(place.datastore, f"{place.path.rpartition('/')[0]}/")
+    there = {blob.path: blob.size_bytes for blob in files.list(folder)}
     return all(there.get(f"{place.path}{name}") == size for name, size in sizes.items())
 
 
