@@ -11,10 +11,20 @@ from maas_client.endpoint import EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ServiceError, StillRunningError, UnavailableError
 from maas_client.run import Event, RunRef, RunState, RunStatus
 
+LOCAL = "local"
 POLL_S = 0.5
+"""Seconds between looks at runs on this machine."""
+_SERVICE_POLL_S = 3.0
+_LONGEST_POLL_S = 15.0
+_SLOWER = 1.3
+_LONGEST_WAIT_S = 60.0
+_AWAY_S = 3600.0
+"""So long a service may be away before the watching ends; this machine's runs, 20 looks."""
 _FAILED_LOOKS = 20
 UNKNOWN_LOOKS = 20
 """So many looks in a row that find a run's state unknown end the watching."""
+REFUSED_LOOKS = 5
+"""So many looks in a row that are refused, after one that was not, end the watching."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +48,51 @@ class _Cursors:
     events: list[Event] = field(default_factory=list)
 
 
+def pause_s(backend: str, quiet_looks: int) -> float:
+    """Seconds until the next look at a run, after so many looks that brought nothing new.
+
+    Services are asked less often the longer nothing happens: they count requests.
+    """
+    if backend == LOCAL:
+        return POLL_S
+    return min(_LONGEST_POLL_S, _SERVICE_POLL_S * _SLOWER ** min(quiet_looks, 20))
+
+
 def follow(
     jobs: Backend,
     ref: RunRef,
     *,
-    poll_s: float = POLL_S,
+    poll_s: float | None = None,
     timeout_s: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Sight]:
-    """Look at a run every `poll_s` seconds until it has ended and all that it wrote was given.
+    """Look at a run until it has ended and all that it wrote was given.
 
-    Each log line and event comes once. The last Sight has the final status. A look that finds the service
-    away is tried again; after 20 in a row UnavailableError is raised, and after 20 that find the state
-    unknown ServiceError. StillRunningError is raised after `timeout_s`.
+    A look is made every `poll_s` seconds, by default as `pause_s` says. Each log line and event comes once.
+    The last Sight has the final status. A look that finds the service away is tried again, for an hour (on
+    this machine 20 times) until UnavailableError is raised; one that is refused although one before went
+    well, 5 times. After 20 that find the state unknown ServiceError is raised, StillRunningError after
+    `timeout_s`.
     """
-    began, cursors, away, unknown = clock(), _Cursors(), 0, 0
+
+    def pause(looks: int) -> float:
+        return pause_s(ref.backend, looks) if poll_s is None else poll_s
+
+    began, cursors, unknown, quiet = clock(), _Cursors(), 0, 0
+    patience = _Patience(is_service=ref.backend != LOCAL, pause=pause, clock=clock)
     while True:
         try:
             status = jobs.status(ref)
             _read(jobs, ref, cursors)
-            away = 0
-        except UnavailableError:
-            away += 1
-            if away >= _FAILED_LOOKS:
+        except ServiceError as error:
+            wait_s = patience.wait_s(error)
+            if timeout_s is not None and clock() - began >= timeout_s:
                 raise
-            sleep(poll_s)
+            sleep(wait_s)
             continue
+        patience.is_well()
+        quiet = 0 if cursors.lines or cursors.events else quiet + 1
         yield Sight(status, tuple(cursors.lines), tuple(cursors.events))
         cursors.lines, cursors.events = [], []
         if status.state.is_final and not (cursors.logs_open or cursors.metrics_open):
@@ -76,8 +104,39 @@ def follow(
             raise StillRunningError(
                 f"{ref} is {status.state} after {timeout_s:.0f} s.", hint=f"maas watch {ref.id}"
             )
-        if not status.state.is_final:
-            sleep(poll_s)
+        if not status.state.is_final or quiet:
+            sleep(pause(quiet))
+
+
+class _Patience:
+    """How long looks that fail are tried again. `pause` gives the seconds after so many of them."""
+
+    def __init__(
+        self, *, is_service: bool, pause: Callable[[int], float], clock: Callable[[], float]
+    ) -> None:
+        self._away_s = _AWAY_S if is_service else 0.0
+        self._pause = pause
+        self._clock = clock
+        self._failed = 0
+        self._since = 0.0
+        self._went_well = False
+
+    def is_well(self) -> None:
+        """A look went well."""
+        self._failed, self._went_well = 0, True
+
+    def wait_s(self, error: ServiceError) -> float:
+        """Seconds to wait after a look that failed. Raises the error where another one is of no use."""
+        if not self._failed:
+            self._since = self._clock()
+        self._failed += 1
+        if isinstance(error, UnavailableError):
+            if self._failed >= _FAILED_LOOKS and self._clock() - self._since >= self._away_s:
+                raise error
+            return max(min(_LONGEST_WAIT_S, error.retry_after_s or 0.0), self._pause(self._failed))
+        if not self._went_well or self._failed >= REFUSED_LOOKS:
+            raise error
+        return self._pause(self._failed)
 
 
 def stays_unknown(ref: RunRef, status: RunStatus) -> ServiceError:

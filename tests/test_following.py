@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import NotFoundError, ServiceError, StillRunningError, UnavailableError
-from maas_client.following import Sight, follow, wait_until_ready
-from maas_client.run import RunRef, RunState
-from tests.dashboard.stage import Doors, Part, Stage, set_up
+from maas_client.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    ServiceError,
+    StillRunningError,
+    UnavailableError,
+)
+from maas_client.following import Sight, follow, pause_s, wait_until_ready
+from maas_client.run import LogPage, RunRef, RunState
+from tests.dashboard.stage import Doors, Part, Play, Stage, set_up
 
 REF = EndpointRef("local", "card")
 
@@ -127,6 +133,122 @@ def test_failures_are_counted_in_a_row(stage: Stage, watch: Watch) -> None:
     sights = list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
     assert sights[-1].status.state is RunState.SUCCEEDED
     assert read(sights)[0] == ["line 0"]
+
+
+def service_run(stage: Stage, state: RunState = RunState.RUNNING, *, lines: int = 0) -> tuple[RunRef, Part]:
+    """A run of a service: the same, under another backend's name."""
+    ref, part = run(stage, state, lines=lines)
+    return replace(ref, backend="azureml"), part
+
+
+def test_a_service_is_asked_less_often_while_nothing_happens(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage, lines=1)
+    watch.when = {30: lambda: part.lines.append("news"), 33: lambda: part.becomes(RunState.SUCCEEDED)}
+    sights = list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert read(sights)[0] == ["line 0", "news"]
+    assert watch.slept[:2] == [3.0, 3.0 * 1.3]
+    assert watch.slept[29] == 15.0
+    assert watch.slept[30] == 3.0
+    assert watch.slept == [pause_s("azureml", quiet) for quiet in [*range(30), 0, 1, 2]]
+    assert pause_s("local", 1000) == 0.5
+
+
+def test_a_service_may_be_away_for_an_hour(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage, lines=2)
+    part.failures = 1_000_000
+
+    def back() -> None:
+        if watch.now > 3500 and part.failures:
+            part.failures = 0
+            part.becomes(RunState.SUCCEEDED)
+
+    watch.when = dict.fromkeys(range(1, 1000), back)
+    sights = list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert read(sights)[0] == ["line 0", "line 1"]
+    part.failures = 1_000_000
+    watch.now, watch.when, watch.slept = 0.0, {}, []
+    with pytest.raises(UnavailableError):
+        list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert 3600 <= watch.now < 3700
+
+
+class Refusing(Part):
+    """A run that may not be looked at for a while."""
+
+    refusals = 0
+
+    def call(self, name: str) -> None:
+        super().call(name)
+        if self.refusals:
+            self.refusals -= 1
+            raise AccessDeniedError("No.")
+
+
+@pytest.mark.parametrize(("refusals", "goes_on"), [(4, True), (5, False)])
+def test_a_watch_that_went_well_outlasts_some_refusals(
+    stage: Stage, watch: Watch, refusals: int, goes_on: bool
+) -> None:
+    ref, part = service_run(stage, lines=1)
+    refusing = Refusing(part.status, part.lines, part.events)
+    stage.play.parts[ref.id] = refusing
+    watch.when = {
+        2: lambda: setattr(refusing, "refusals", refusals),
+        7: lambda: refusing.becomes(RunState.SUCCEEDED),
+    }
+    looks = follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock)
+    if goes_on:
+        assert list(looks)[-1].status.state is RunState.SUCCEEDED
+    else:
+        with pytest.raises(AccessDeniedError):
+            list(looks)
+
+
+def test_a_watch_that_is_refused_at_once_ends_at_once(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage)
+    refusing = Refusing(part.status)
+    refusing.refusals = 1
+    stage.play.parts[ref.id] = refusing
+    with pytest.raises(AccessDeniedError):
+        list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert watch.slept == []
+
+
+def test_a_service_that_asks_for_time_gets_it(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage, RunState.SUCCEEDED)
+    asked = iter([40.0, 7200.0])
+
+    class Busy(Part):
+        def call(self, name: str) -> None:
+            wait_s = next(asked, None)
+            if wait_s is not None:
+                busy = UnavailableError("Too many requests.")
+                busy.retry_after_s = wait_s
+                raise busy
+
+    stage.play.parts[ref.id] = Busy(part.status)
+    list(follow(stage.play, ref, sleep=watch.sleep, clock=watch.clock))
+    assert watch.slept == [40.0, 60.0]
+
+
+def test_a_time_limit_holds_while_the_service_is_away(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage)
+    part.failures = 1_000_000
+    with pytest.raises(UnavailableError):
+        list(follow(stage.play, ref, timeout_s=60.0, sleep=watch.sleep, clock=watch.clock))
+    assert watch.now < 100
+
+
+def test_an_ended_run_whose_log_is_late_is_not_asked_without_a_pause(stage: Stage, watch: Watch) -> None:
+    ref, part = service_run(stage, RunState.SUCCEEDED, lines=1)
+    pages = iter([LogPage((), "0"), LogPage((), "0"), LogPage(("line 0",), None)])
+
+    class Late(Play):
+        def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
+            return next(pages)
+
+    sights = list(follow(Late(parts={ref.id: part}), ref, sleep=watch.sleep, clock=watch.clock))
+    assert read(sights)[0] == ["line 0"]
+    assert len(watch.slept) == 2
 
 
 def test_a_run_that_takes_too_long_is_still_running(stage: Stage, watch: Watch) -> None:
