@@ -57,7 +57,8 @@ def encoded_rows(name: str) -> tuple[list[Any], Any]:
 
     tokenizer = load_tokenizer(str(MODEL))
     path = ROWS / name
-    return [encode_row(row, path, tokenizer, 256)[0] for row in load_rows(path, "classification")], tokenizer
+    rows = load_rows(path, "classification")
+    return [part for row in rows for part in encode_row(row, path, tokenizer, config_of(1))[0]], tokenizer
 
 
 def rows_in_order(steps: int) -> list[Any]:

@@ -4,8 +4,8 @@
 
 --model is a folder or Hugging Face id; for an adapter, --base gives the base model if it is not where the
 adapter says. Labels to choose from come from the model's labels.json, else from --train-labels or the data
-itself. OUTPUT gets samples.jsonl and at last result.json. Exit codes: 0 done, 1 failed, 2 bad input, 130 and
-143 stopped.
+itself. OUTPUT gets samples.jsonl and at last result.json, in which `interval` says how sure the task's metric
+is. Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from tuning import distributed, outcome
+from tuning.bootstrap import interval
 from tuning.config import Config, read_config
 from tuning.data import Data, labels_of, load_rows, sha256_of
 from tuning.device import choose_precision
@@ -47,6 +48,7 @@ from tuning.models import (
 from tuning.rows import Row
 from tuning.stopping import StopRequest
 from tuning.tasks import TASKS
+from tuning.templates import use_template
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Files:
     data: Path
     train_labels: Path | None
     output: Path
+    chat_template: Path | None = None
 
 
 def evaluate(config: Config, files: Files) -> dict[str, Any]:
@@ -67,13 +70,13 @@ def evaluate(config: Config, files: Files) -> dict[str, Any]:
     StoppedError after a stop signal. Call it from the main thread.
     """
     rows = load_rows(files.data, config.task)
-    rows = Data([], rows, (), 0).validation_sample(config.evaluation.max_rows, config.training.seed)
+    rows = Data([], rows).validation_sample(config.evaluation.max_rows, config.training.seed)
     start = time.perf_counter()
     with StopRequest() as stop:
         try:
             held_out, scores = _score(config, files, rows, stop)
             files.output.mkdir(parents=True, exist_ok=True)
-            result = _result(config, files, scores, len(rows), time.perf_counter() - start)
+            result = _result(config, files, scores, rows, time.perf_counter() - start)
             outcome.write_samples(files.output / outcome.SAMPLES, held_out, answer=scores.answers)
             write_json(files.output / outcome.RESULT, result)
         except Exception as error:
@@ -95,12 +98,14 @@ def _score(
     model = load_model(source, DTYPES[precision])
     if base is not None:
         model = load_adapter(model, Path(files.model))
-    held_out = hold(rows, files.data, tokenizer, config.training.max_length)
+    if files.chat_template is not None:
+        use_template(tokenizer, files.chat_template)
+    held_out = hold(rows, files.data, tokenizer, config)
     scorer = Scorer(
+        config=config,
         loss=SupervisedLoss(model.to(processes.device).eval()),
         tokenizer=tokenizer,
         processes=processes,
-        max_new_tokens=config.evaluation.max_new_tokens,
         labels=_labels(files, config.task, rows),
         autocast=lambda: torch.autocast(processes.device.type, DTYPES["bf16"], enabled=precision == "bf16"),
         check=lambda: stop.raise_if_asked(0),
@@ -112,24 +117,41 @@ def _labels(files: Files, task: str, rows: Sequence[Row]) -> tuple[str, ...]:
     """The labels that the model may answer: those it learned, if it is known which."""
     if files.train_labels is not None:
         return labels_of([*load_rows(files.train_labels, task), *rows])
+    return _learned_labels(files) or labels_of(rows)
+
+
+def _learned_labels(files: Files) -> tuple[str, ...]:
+    """The labels that the model's folder says it learned; none where it says nothing."""
     learned = Path(files.model) / LABELS
     if not learned.is_file():
-        return labels_of(rows)
+        return ()
     try:
         return tuple(str(label) for label in json.loads(learned.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{learned} is not a list of labels: {error}.") from error
 
 
-def _result(config: Config, files: Files, scores: Scores, rows: int, seconds: float) -> dict[str, Any]:
+def _unseen_labels(files: Files, rows: Sequence[Row]) -> list[str]:
+    """The labels of the rows that the model never learned, where it is known what it learned."""
+    learned = _learned_labels(files)
+    return sorted(set(labels_of(rows)) - set(learned)) if learned else []
+
+
+def _result(
+    config: Config, files: Files, scores: Scores, rows: Sequence[Row], seconds: float
+) -> dict[str, Any]:
     task = TASKS[config.task]
+    unseen = _unseen_labels(files, rows)
     return {
         "task": config.task,
         "model": files.model,
         "metric": task.metric,
         "direction": task.direction,
         "metrics": scores.metrics,
-        "rows": rows,
+        "interval": interval(task, scores, config.training.seed),
+        "by_label": scores.by_label,
+        "warnings": [f"Labels that the model never learned: {', '.join(unseen)}."] if unseen else [],
+        "rows": len(rows),
         "samples": outcome.SAMPLES,
         "seconds": round(seconds, 3),
         "hashes": {"data": sha256_of(files.data)},
@@ -144,14 +166,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", help="base model of an adapter, if it is not where the adapter says")
     parser.add_argument("--data", type=Path, required=True, help="rows to score on")
     parser.add_argument("--train-labels", type=Path, help="training rows, for the labels to choose from")
+    parser.add_argument("--chat-template", type=Path, help="Jinja file to use as the chat template")
     parser.add_argument("--output", type=Path, required=True, help="folder for result.json and samples.jsonl")
     given = parser.parse_args(argv)
     try:
-        files = Files(given.model, given.base, given.data, given.train_labels, given.output)
+        files = Files(
+            given.model, given.base, given.data, given.train_labels, given.output, given.chat_template
+        )
         result = evaluate(read_config(given.config), files)
     except (InputError, FailedError, StoppedError) as error:
         say(f"error: {error}")
         return error.exit_code
+    for warning in result["warnings"]:
+        say(f"warning: {warning}")
     say(f"{result['metric']} {result['metrics'][result['metric']]:.4f} on {result['rows']} rows")
     return 0
 

@@ -74,6 +74,7 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
 
     from serving.merging import difference, fold, probe
     from tuning.models import LABELS, load_adapter, load_model, load_tokenizer
+    from tuning.prompts import MANNER
 
     tokenizer = load_tokenizer(source.tokenizer)
     adapted = load_adapter(load_model(source.weights, torch.float32), adapter)
@@ -83,8 +84,9 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
     fold(adapted).to(dtype).save_pretrained(str(folder))
     del adapted  # the saved model is loaded beside nothing else
     tokenizer.save_pretrained(str(folder))
-    if (adapter / LABELS).is_file():
-        shutil.copyfile(adapter / LABELS, folder / LABELS)
+    for name in (LABELS, MANNER):
+        if (adapter / name).is_file():
+            shutil.copyfile(adapter / name, folder / name)
     saved = load_model(str(folder), torch.float32)
     found = difference(expected, probe(saved, tokenizer))
     number_format = str(dtype).removeprefix("torch.")

@@ -37,6 +37,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from tuning import distributed, outcome
 from tuning.batches import lay_out, without_loss
+from tuning.bootstrap import summary
 from tuning.config import Config, read_config
 from tuning.distributed import Processes
 from tuning.errors import FailedError, InputError, StoppedError
@@ -46,6 +47,7 @@ from tuning.failures import explain
 from tuning.methods import METHODS, count_parameters
 from tuning.models import save_model
 from tuning.optimization import learning_rate, set_learning_rate
+from tuning.prompts import Manner, write_manner
 from tuning.run import Files, Run, prepare
 from tuning.steplog import StepLog
 from tuning.stopping import StopRequest
@@ -86,6 +88,10 @@ def run_to_end(
     events.write("started", **run.describe())
     if processes.is_first:
         say(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.describe().items()))
+    for warning in run.data.warnings():
+        events.write("warning", message=warning)
+        if processes.is_first:
+            say(f"warning: {warning}")
     before = outcome.read_scores(files.output / outcome.BEFORE) or evaluate(run, "before")
     if processes.is_first:
         outcome.write_scores(files.output / outcome.BEFORE, before)
@@ -193,7 +199,7 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
     is_adapter = METHODS[config.method.name].is_adapter
     model_hashes = outcome.fill_folder_atomically(
         output / outcome.MODEL,
-        lambda folder: save_model(folder, run.model, run.tokenizer, run.data.labels, is_adapter),
+        lambda folder: _fill(folder, run, is_adapter),
     )
     outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
     parameters, trainable = count_parameters(run.model)
@@ -203,11 +209,10 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
         "method": config.method.name,
         "base_model": files.model,
         "adapter": is_adapter,
-        "metric": task.metric,
-        "direction": task.direction,
-        "before": before.metrics,
-        "after": after.metrics,
+        **summary(task, before, after, config.training.seed),
         "rows": run.data.count_rows(len(run.held_out)),
+        "warnings": run.data.warnings(),
+        "contamination": run.data.contamination.to_dict(),
         "steps": run.progress.step,
         "tokens_seen": run.progress.tokens_seen,
         "train_loss": run.progress.train_loss,
@@ -215,9 +220,15 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
         "train_seconds": round(run.progress.train_seconds, 3),
         "parameters": parameters,
         "trainable_parameters": trainable,
-        "hashes": {**outcome.data_hashes(files.train, files.validation), "model": model_hashes},
+        "hashes": {**outcome.hashes_of(files.sources), "model": model_hashes},
     }
     write_json(output / outcome.RESULT, result)
+
+
+def _fill(folder: Path, run: Run, is_adapter: bool) -> None:
+    """Write the model and how it is asked into a folder."""
+    save_model(folder, run.model, run.tokenizer, run.data.labels, is_adapter)
+    write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
 
 
 def _tell_end(error: Exception, output: Path, stop: StopRequest, events: EventLog) -> Exception:
@@ -241,17 +252,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and train; returns the exit code."""
     parser = argparse.ArgumentParser(description="Fine-tune a causal language model.", allow_abbrev=False)
     parser.add_argument("--config", type=Path, required=True, help="JSON file: task, method, training, ...")
-    parser.add_argument(
-        "--train", type=Path, required=True, help="rows to learn: JSON Lines, or CSV with labels"
-    )
+    parser.add_argument("--train", type=Path, required=True, help="rows to learn (docs/tasks.md)")
     parser.add_argument(
         "--validation", type=Path, help="held-out rows; without it a share of the training rows"
     )
     parser.add_argument("--model", required=True, help="model folder or Hugging Face id")
+    parser.add_argument("--chat-template", type=Path, help="Jinja file to use as the chat template")
     parser.add_argument("--output", type=Path, required=True, help="folder to fill, or to take up again")
     given = parser.parse_args(argv)
     try:
-        files = Files(given.train, given.validation, given.model, given.output)
+        files = Files(given.train, given.validation, given.model, given.output, given.chat_template)
         train(read_config(given.config), files)
     except StoppedError as stopped:
         say(str(stopped))

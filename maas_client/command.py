@@ -57,6 +57,9 @@ def training_command(spec: JobSpec) -> CommandJob:
     if spec.data.validation.file is not None:
         inputs["validation"] = spec.data.validation.file
         words.append("--validation ${{inputs.validation}}")
+    if spec.data.chat_template is not None:
+        inputs["chat_template"] = spec.data.chat_template
+        words.append("--chat-template ${{inputs.chat_template}}")
     words += ["--model ${{inputs.model}}", "--output ${{outputs.run}}"]
     return CommandJob(" ".join([_launcher(spec), *words]), jobs_folder(), inputs, ("run",))
 

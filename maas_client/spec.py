@@ -28,6 +28,12 @@ class Task(StrEnum):
     CHAT = "chat"
     TEXT_GENERATION = "text-generation"
     CLASSIFICATION = "classification"
+    NER = "ner"
+    QA = "qa"
+    TRANSLATION = "translation"
+    SUMMARIZATION = "summarization"
+    DOMAIN = "domain"
+    MUSIC = "music"
 
 
 def duration_s(text: str) -> int:
@@ -57,10 +63,13 @@ class DataSpec(Part):
     """The rows to learn from. Paths are relative to the job file."""
 
     train: FilePath
-    """JSON Lines (messages, prompt/completion, text/label or text), or CSV with text,label to classify."""
+    """JSON Lines, CSV, TSV, CoNLL, ABC or plain text, with the rows of the task (docs/tasks.md)."""
 
     validation: ValidationSpec = ValidationSpec()
     """Where the held-out rows come from."""
+
+    chat_template: FilePath | None = None
+    """A Jinja file that takes the place of the model's chat template, in training and when served."""
 
 
 class MethodSpec(Part):
@@ -146,8 +155,8 @@ class EvaluationSpec(Part):
     max_rows: int = Field(default=200, ge=1)
     """Held-out rows to score."""
 
-    max_new_tokens: int = Field(default=64, ge=1)
-    """Longest answer to generate while scoring."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer to generate while scoring; without it the task decides (docs/tasks.md)."""
 
 
 class DistributedSpec(Part):

@@ -45,10 +45,10 @@ def load_spec(path: Path | str, overrides: Iterable[str] = ()) -> JobSpec:
     return _resolve_paths(spec, path.parent.absolute())
 
 
-def deploy_spec(name: str, ttl: str, port: int) -> DeploySpec:
-    """A DeploySpec from words of the command line. Raises SpecError with one sentence."""
+def deploy_spec(name: str, **words: Any) -> DeploySpec:
+    """A DeploySpec from words of the command line; None leaves one out. Raises SpecError with one sentence."""
     try:
-        return DeploySpec(name=name, ttl=ttl, port=port)
+        return DeploySpec(name=name, **{key: word for key, word in words.items() if word is not None})
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = tuple(detail["loc"])
@@ -179,7 +179,11 @@ def _real_key(location: KeyPath) -> KeyPath:
     return location
 
 
-_FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation", "file"))
+_FILE_KEYS: tuple[KeyPath, ...] = (
+    ("data", "train"),
+    ("data", "validation", "file"),
+    ("data", "chat_template"),
+)
 
 
 def _missing_files(folder: Path, document: Document, overridden: frozenset[KeyPath]) -> list[Problem]:
@@ -222,8 +226,10 @@ def _resolve_paths(spec: JobSpec, folder: Path) -> JobSpec:
     validation = spec.data.validation
     if validation.file is not None:
         validation = validation.model_copy(update={"file": _joined(folder, str(validation.file))})
-    train = _joined(folder, str(spec.data.train))
-    data = spec.data.model_copy(update={"train": train, "validation": validation})
+    paths: dict[str, Any] = {"train": _joined(folder, str(spec.data.train)), "validation": validation}
+    if spec.data.chat_template is not None:
+        paths["chat_template"] = _joined(folder, str(spec.data.chat_template))
+    data = spec.data.model_copy(update=paths)
     model = _joined(folder, spec.model)
     is_local = spec.model.startswith((".", "~", "/")) or _is_there(model, Path.is_dir)
     return spec.model_copy(update={"data": data, "model": str(model) if is_local else spec.model})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from tuning.entities import MarkedText
 from tuning.errors import InputError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -39,12 +40,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example: a conversation, or plain `text` (then `messages` is empty)."""
+    """One training example: a conversation, or plain `text` (then `messages` is empty).
+
+    What its task measures answers with comes along: the `label`, all `answers` that are right, or the
+    entities that are `marked`.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] | None = None
     text: str | None = None
     label: str | None = None
+    answers: tuple[str, ...] = ()
+    marked: MarkedText | None = None
 
 
 def parse_chat(row: dict[str, Any]) -> Example:

@@ -59,10 +59,13 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the model is measured before and after: how many held-out rows, and how long an answer."""
+    """How the model is measured before and after: how many held-out rows, and how long an answer.
+
+    None takes the length of the task (tuning/tasks.py).
+    """
 
     max_rows: int = 200
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,17 @@ class DistributedConfig:
 class Config:
     """Everything that a run is told, except where its files are."""
 
-    task: Literal["chat", "text-generation", "classification"]
+    task: Literal[
+        "chat",
+        "text-generation",
+        "classification",
+        "ner",
+        "qa",
+        "translation",
+        "summarization",
+        "domain",
+        "music",
+    ]
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)

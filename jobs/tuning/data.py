@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,27 @@ import torch
 
 from tuning.batches import TokenRow
 from tuning.config import Config
+from tuning.contamination import Contamination, find_repeats
 from tuning.errors import InputError
 from tuning.masks import encode
 from tuning.rows import Row, read_rows
+from tuning.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows as tokens, held-out rows as they are, all labels, and how many rows were cut."""
+    """Training rows as tokens, held-out rows as they are, all labels, and how many rows were cut.
+
+    `unseen_labels` are those of held-out rows that no training row has.
+    """
 
     train: list[TokenRow]
     validation: list[Row]
-    labels: tuple[str, ...]
-    truncated: int
+    labels: tuple[str, ...] = ()
+    truncated: int = 0
+    unseen_labels: tuple[str, ...] = ()
+    contamination: Contamination = field(default_factory=Contamination)
+    is_plain_text: bool = False
 
     def validation_sample(self, most: int, seed: int) -> list[Row]:
         """At most `most` held-out rows, drawn by the seed, in the order of the file."""
@@ -33,6 +41,14 @@ class Data:
             return self.validation
         places = sorted(random.Random(f"{seed} sample").sample(range(len(self.validation)), most))
         return [self.validation[place] for place in places]
+
+    def warnings(self) -> list[str]:
+        """What speaks against trusting the measured numbers, a sentence each."""
+        found = [self.contamination.sentence()] if self.contamination.rows else []
+        if self.unseen_labels:
+            names = ", ".join(self.unseen_labels[:5]) + (", ..." if len(self.unseen_labels) > 5 else "")
+            found.append(f"Labels of held-out rows that no training row has: {names}.")
+        return found
 
     def count_rows(self, held_out: int) -> dict[str, int]:
         """Rows by what became of them, for the result."""
@@ -49,9 +65,21 @@ def load_data(train: Path, validation: Path | None, config: Config, tokenizer: A
         raise InputError(
             f"No rows are left to train on in {train}; give more rows or a smaller validation.split."
         )
-    encoded = [encode_row(row, train, tokenizer, config.training.max_length) for row in rows]
+    contamination = find_repeats(rows, held_out)
+    if contamination.is_total:
+        raise InputError(
+            f"Every held-out row is among the training rows too (line {contamination.lines[0][0]} is line "
+            f"{contamination.lines[0][1]}), so nothing would be measured; give other rows in data.validation."
+        )
+    encoded = [encode_row(row, train, tokenizer, config) for row in rows]
     return Data(
-        [row for row, _ in encoded], held_out, labels_of(rows + held_out), sum(cut for _, cut in encoded)
+        train=[tokens for parts, _ in encoded for tokens in parts],
+        validation=held_out,
+        labels=labels_of(rows + held_out),
+        truncated=sum(is_cut for _, is_cut in encoded),
+        unseen_labels=tuple(sorted(set(labels_of(held_out)) - set(labels_of(rows)))),
+        contamination=contamination,
+        is_plain_text=all(row.example.text is not None for row in rows),
     )
 
 
@@ -70,19 +98,36 @@ def hold_out(rows: list[Row], split: float, seed: int) -> tuple[list[Row], list[
     return rest, [rows[place] for place in sorted(chosen)]
 
 
-def encode_row(row: Row, path: Path, tokenizer: Any, max_length: int) -> tuple[TokenRow, bool]:
-    """(tokens, whether the row was cut). Raises InputError with the line if no token carries loss."""
+def encode_row(row: Row, path: Path, tokenizer: Any, config: Config) -> tuple[list[TokenRow], bool]:
+    """(tokens, whether the row was cut); a long text comes in several parts where the task splits it.
+
+    Raises InputError with the line if no token carries loss.
+    """
+    max_length = config.training.max_length
+    splits = TASKS[config.task].splits_long_text
     try:
-        encoded = encode(row.example, tokenizer, max_length)
+        encoded = encode(row.example, tokenizer, None if splits else max_length)
     except InputError as error:
         raise InputError(f"{path.name}, line {row.line}: {str(error).rstrip('.')}.") from error
     ids = torch.tensor(encoded.input_ids, dtype=torch.int32)
-    return TokenRow(ids, torch.tensor(encoded.labels, dtype=torch.int32)), encoded.truncated
+    whole = TokenRow(ids, torch.tensor(encoded.labels, dtype=torch.int32))
+    return (_parts(whole, max_length) if splits else [whole]), encoded.truncated
+
+
+def _parts(row: TokenRow, length: int) -> list[TokenRow]:
+    """A row in parts of at most `length` tokens; each begins with the token that the one before ended with.
+
+    So every token but the very first is predicted exactly once.
+    """
+    starts = range(0, max(1, len(row.ids) - 1), length - 1)
+    return [TokenRow(row.ids[start : start + length], row.labels[start : start + length]) for start in starts]
 
 
 def labels_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The labels that occur, sorted."""
-    return tuple(sorted({row.example.label for row in rows if row.example.label is not None}))
+    """The labels that occur, of rows or of the entities in them, sorted."""
+    labels = {row.example.label for row in rows if row.example.label is not None}
+    marked = [row.example.marked for row in rows if row.example.marked is not None]
+    return tuple(sorted(labels | {entity.label for text in marked for entity in text.entities}))
 
 
 def sha256_of(path: Path) -> str:

@@ -1,18 +1,31 @@
-"""A data file: opened, its lines read within a bound, each decoded from JSON or CSV."""
+"""A data file: opened, its kind found, and its rows decoded one by one."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from tuning.chatrows import RowError
 from tuning.errors import InputError
+from tuning.lines import LINE_LIMIT_BYTES, Lines, line_too_long, not_utf8, read_lines
+from tuning.tablefile import ColumnsError, csv_records, tsv_records, wanted_columns
+from tuning.textfile import abc_records, conll_records, is_abc, is_conll, prose_records
 
-LINE_LIMIT_BYTES = 16 * 1024 * 1024
+__all__ = [
+    "LINE_LIMIT_BYTES",
+    "DataError",
+    "decode_row",
+    "kind_of",
+    "line_too_long",
+    "mixed_formats",
+    "open_data",
+    "read_records",
+    "records",
+]
+
 _PEEK_BYTES = 64 * 1024
 _BINARY_STARTS = {
     b"\x1f\x8b": "compressed with gzip",
@@ -33,28 +46,20 @@ class DataError(InputError):
 def read_records(path: Path) -> Iterator[tuple[int, object]]:
     """Yield (line, decoded row or RowError) for every row that is not blank; raises DataError."""
     with open_data(path) as stream:
-        if is_csv(path, stream):
-            yield from csv_records(stream)
-            return
-        for line, data in read_lines(stream):
-            if isinstance(data, RowError):
-                yield line, data
-            elif data.strip():
-                try:
-                    yield line, decode_row(data)
-                except RowError as error:
-                    yield line, RowError(error.reason, line, error.kind)
+        yield from records(stream, kind_of(path, stream))
+
+
+def records(stream: BinaryIO, kind: str) -> Iterator[tuple[int, object]]:
+    """The rows of an open file of a kind, as `read_records` yields them. Raises DataError."""
+    try:
+        yield from _READERS[kind](read_lines(stream))
+    except ColumnsError as error:
+        raise DataError(error.reason) from None
 
 
 def mixed_formats(found: str, before: str) -> str:
     """What is wrong with a row whose format is not that of the rows before it."""
     return f"a {found} row among {before} rows; keep one format in a file"
-
-
-def line_too_long(line: int | None = None) -> RowError:
-    """What is wrong with a line over LINE_LIMIT_BYTES."""
-    reason = f"the line is longer than {LINE_LIMIT_BYTES // 1024**2} MB; one row a line is expected"
-    return RowError(reason, line, "line too long")
 
 
 def open_data(path: Path) -> BinaryIO:
@@ -89,33 +94,46 @@ def _not_text(start: bytes) -> str | None:
     body = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if not body and len(start) < _PEEK_BYTES:
         return "has no rows, only blank lines"
-    if body.startswith(b"["):
+    if body.startswith(b"[") and body[1:].lstrip().startswith((b"{", b"]", b'"')):
         return "is one JSON list; write each of its rows on a line of its own (JSON Lines)"
     return None
 
 
-def is_csv(path: Path, stream: BinaryIO) -> bool:
-    """Whether the rows are CSV: by the name or by a header line; leaves the stream where it was."""
-    if path.suffix.lower() == ".csv":
-        return True
+def kind_of(path: Path, stream: BinaryIO) -> str:
+    """What a file is: `json`, `csv`, `tsv`, `conll`, `abc` or `prose`; leaves the stream where it was.
+
+    The end of its name says it (.csv, .tsv, .abc, .conll), else its first lines; prose is a .txt file that
+    is nothing else, and all that is left is read as JSON Lines.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv", ".abc", ".conll"):
+        return suffix[1:]
     place = stream.tell()
-    first = stream.readline(_PEEK_BYTES).strip().lower()
+    lines = stream.read(_PEEK_BYTES).decode(errors="replace").splitlines()
     stream.seek(place)
-    names = first.replace(b'"', b"").split(b",")
-    return b"text" in names and (b"label" in names or b"category" in names)
+    lines = lines[:-1] if len(lines) > 1 else lines  # the last one may be cut
+    spoken = [line for line in lines if line.strip()][:4]
+    if spoken and wanted_columns(spoken[0].replace('"', "").split(",")):
+        return "csv"
+    if spoken and spoken[0].lstrip().startswith("{"):
+        return "json"
+    if is_conll(spoken):
+        return "conll"
+    if is_abc(spoken):
+        return "abc"
+    return "prose" if suffix == ".txt" else "json"
 
 
-def read_lines(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, bytes | RowError]]:
-    """Yield (line number, bytes with newline); a line over LINE_LIMIT_BYTES is skipped, as a RowError."""
-    line = first
-    while data := stream.readline(LINE_LIMIT_BYTES + 1):
-        if len(data) <= LINE_LIMIT_BYTES:
+def json_records(lines: Lines) -> Iterator[tuple[int, object]]:
+    """Yield (line, decoded row or RowError) for JSON Lines."""
+    for line, data in lines:
+        if isinstance(data, RowError):
             yield line, data
-        else:
-            while not data.endswith(b"\n") and (data := stream.readline(1 << 20)):
-                pass
-            yield line, line_too_long(line)
-        line += 1
+        elif data.strip():
+            try:
+                yield line, decode_row(data)
+            except RowError as error:
+                yield line, RowError(error.reason, line, error.kind)
 
 
 def decode_row(data: bytes) -> object:
@@ -128,8 +146,7 @@ def decode_row(data: bytes) -> object:
     except UnicodeEncodeError:
         raise RowError("half of a surrogate pair, which is no character", kind="not UTF-8") from None
     except UnicodeDecodeError as error:
-        reason = f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}"
-        raise RowError(reason, kind="not UTF-8") from None
+        raise not_utf8(data, error) from None
     except json.JSONDecodeError as error:
         raise RowError(f"not JSON: {error.msg.lower()} at column {error.colno}", kind="not JSON") from None
     except (RecursionError, ValueError):
@@ -138,62 +155,11 @@ def decode_row(data: bytes) -> object:
         ) from None
 
 
-def csv_records(stream: BinaryIO) -> Iterator[tuple[int, object]]:
-    """Yield (line, {"text", "label"} or RowError) for a CSV file; raises DataError for wrong columns."""
-    bad: list[RowError] = []
-    reader = csv.reader(_csv_lines(stream, bad), strict=True)
-    columns: tuple[int, int, int] | None = None
-    while True:
-        line = reader.line_num + 1
-        record: object
-        try:
-            fields = next(reader)
-            if columns is None:
-                columns = _csv_columns(fields)
-                continue
-            if not fields:
-                continue
-            record = _csv_row(fields, columns, line)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            hint = " (is a quote left open?)" if "field" in str(error) or "end of data" in str(error) else ""
-            record = RowError(f"not CSV: {error}{hint}", line, "not CSV")
-        if bad:
-            record = bad.pop()
-            bad.clear()
-        yield line, record
-
-
-def _csv_lines(stream: BinaryIO, bad: list[RowError]) -> Iterator[str]:
-    """The lines as text; one that cannot be read becomes a blank field and an entry in `bad`."""
-    for line, data in read_lines(stream):
-        if isinstance(data, RowError):
-            bad.append(data)
-            yield "?\n"
-            continue
-        try:
-            yield data.decode()
-        except UnicodeDecodeError as error:
-            reason = f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}"
-            bad.append(RowError(reason, line, "not UTF-8"))
-            yield data.decode(errors="replace")
-
-
-def _csv_columns(header: list[str]) -> tuple[int, int, int]:
-    """The places of the text and the label, and the number of columns."""
-    names = [name.strip().lower() for name in header]
-    labels = [name for name in ("label", "category") if name in names]
-    if "text" not in names or len(labels) != 1:
-        found = ",".join(header)[:80]
-        raise DataError(
-            f"The columns are '{found}'; a CSV file needs the header 'text,label' or 'text,category'."
-        )
-    return names.index("text"), names.index(labels[0]), len(names)
-
-
-def _csv_row(fields: list[str], columns: tuple[int, int, int], line: int) -> object:
-    text, label, count = columns
-    if len(fields) != count:
-        return RowError(f"{len(fields)} columns, the header has {count}", line, "not CSV")
-    return {"text": fields[text], "label": fields[label]}
+_READERS: dict[str, Callable[[Lines], Iterator[tuple[int, object]]]] = {
+    "json": json_records,
+    "csv": csv_records,
+    "tsv": tsv_records,
+    "conll": conll_records,
+    "abc": abc_records,
+    "prose": prose_records,
+}

@@ -1,4 +1,4 @@
-"""Greedy decoding, batched: free, or along the token sequences of a fixed set of labels."""
+"""Decoding in batches: free (greedy or drawn), or along the token sequences of a fixed set of labels."""
 
 from __future__ import annotations
 
@@ -69,19 +69,65 @@ class _Prompts:
         self.ids = tokens[:, None]
         self.mask = torch.cat([self.mask, torch.ones_like(self.ids)], dim=1)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the prompts only."""
+        chosen = torch.tensor(rows, device=self.ids.device)
+        self.ids, self.mask = self.ids[chosen], self.mask[chosen]
+        self.cache.batch_select_indices(chosen)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the next token is chosen: the likeliest at temperature 0, else drawn, each prompt by its seed.
+
+    A draw depends on the seed and the place alone, so that it does not matter which prompts share a batch.
+    """
+
+    temperature: float
+    chances: torch.Tensor  # (prompts, tokens), uniform between 0 and 1
+
+    @classmethod
+    def by(cls, temperature: float, seeds: Sequence[int], tokens: int, device: torch.device) -> Draw:
+        """Draws for a batch of prompts."""
+        if not temperature:
+            return cls(0.0, torch.empty(0))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        chances = torch.stack([torch.rand(tokens, generator=generator) for generator in generators])
+        return cls(temperature, chances.to(device))
+
+    def next_tokens(self, logits: torch.Tensor, rows: Sequence[int], place: int) -> torch.Tensor:
+        """The token at `place` for the prompts `rows`, from logits (rows, vocabulary)."""
+        if not self.temperature:
+            return logits.argmax(-1)
+        reached = (logits / self.temperature).softmax(-1).cumsum(-1)
+        chance = self.chances[list(rows), place, None]
+        return (reached < chance).sum(-1).clamp(max=logits.shape[-1] - 1)
+
 
 @torch.no_grad()
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], *, end_ids: set[int], max_new_tokens: int, pad_id: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: set[int],
+    max_new_tokens: int,
+    pad_id: int,
+    temperature: float = 0.0,
+    seeds: Sequence[int] = (),
 ) -> list[list[int]]:
-    """The most likely continuation of each prompt, token by token, without its end token."""
+    """The continuation of each prompt, token by token, without its end token.
+
+    Greedy at temperature 0; else `seeds` has a number for each prompt. Finished answers leave the batch when
+    half of it is done.
+    """
     device = next(model.parameters()).device
+    draw = Draw.by(temperature, seeds, max_new_tokens, device)
     state = _Prompts.padded(prompts, pad_id, device)
     answers: list[list[int]] = [[] for _ in prompts]
-    running = set(range(len(prompts)))
+    batch, running = list(range(len(prompts))), set(range(len(prompts)))
     for place in range(max_new_tokens):
-        tokens = state.next_logits(model).argmax(-1)
-        for number, token in enumerate(tokens.tolist()):
+        tokens = draw.next_tokens(state.next_logits(model), batch, place)
+        for number, token in zip(batch, tokens.tolist(), strict=True):
             if number in running and token in end_ids:
                 running.discard(number)
             elif number in running:
@@ -89,6 +135,9 @@ def decode(
         if not running or place == max_new_tokens - 1:
             break
         state.append(tokens)
+        if 2 * len(running) <= len(batch):
+            state.keep([row for row, number in enumerate(batch) if number in running])
+            batch = [number for number in batch if number in running]
     return answers
 
 

@@ -37,6 +37,13 @@ class Processes:
             dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
+    def sum_table(self, table: torch.Tensor) -> list[list[float]]:
+        """A table of numbers summed over all processes, row by row; every process must call it."""
+        if self.count > 1:
+            dist.all_reduce(table)
+        rows: list[list[float]] = table.tolist()
+        return rows
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:

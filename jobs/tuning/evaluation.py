@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,56 +11,73 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from tuning.batches import TokenRow, lay_out, pack
+from tuning.batches import IGNORED, TokenRow, lay_out, pack
+from tuning.config import Config
 from tuning.data import encode_row
 from tuning.decoding import choose_labels, decode, make_trie
 from tuning.distributed import Processes
 from tuning.loss import SupervisedLoss
-from tuning.masks import encode, prompt_ids
-from tuning.rows import Example, Row, classification_example
+from tuning.masks import encode, prompt_ids, text_ids_up_to
+from tuning.metrics.abc_notation import header_of
+from tuning.metrics.tokens import token_metrics
+from tuning.rows import Example, Row
+from tuning.scores import Scores
+from tuning.taskrows import turns
+from tuning.tasks import TASKS
+from tuning.templates import template_facts
+
+__all__ = ["HeldOut", "Scorer", "Scores", "hold"]
 
 TOKENS_A_BATCH = 8192
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out row: its tokens, the tokens to answer to, and the question and the answer as text."""
+    """A held-out row: its tokens, the tokens to answer to, and the question and the answer as text.
 
-    row: TokenRow
+    `rows` is one row of tokens, or several where a long text is split.
+    """
+
+    rows: tuple[TokenRow, ...]
     prompt: list[int]
     prompt_text: str
     expected: str
-    label: str | None
-    end_id: int | None
+    example: Example
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Metrics by name, and the answer to each row ("" where none was asked for)."""
+class Generated:
+    """What a model wrote; `is_cut` says that it did not come to an end by itself."""
 
-    metrics: dict[str, float]
-    answers: list[str]
+    text: str
+    is_cut: bool
 
 
-def hold(rows: Sequence[Row], path: Path, tokenizer: Any, max_length: int) -> list[HeldOut]:
+def hold(rows: Sequence[Row], path: Path, tokenizer: Any, config: Config) -> list[HeldOut]:
     """Prepare rows for scoring. Raises InputError for a row that has no token to score."""
-    return [_hold(row, path, tokenizer, max_length) for row in rows]
+    return [_hold(row, path, tokenizer, config) for row in rows]
 
 
-def _hold(row: Row, path: Path, tokenizer: Any, max_length: int) -> HeldOut:
-    tokens, _ = encode_row(row, path, tokenizer, max_length)
-    if row.example.messages:
-        prompt = prompt_ids(row.example, tokenizer)
-        labels = encode(row.example, tokenizer, None).labels[len(prompt) :]
+def _hold(row: Row, path: Path, tokenizer: Any, config: Config) -> HeldOut:
+    tokens, _ = encode_row(row, path, tokenizer, config)
+    example = row.example
+    if example.messages:
+        prompt = prompt_ids(example, tokenizer)
+        labels = encode(example, tokenizer, None).labels[len(prompt) :]
         expected = [label for label in labels if label >= 0]
-        text = _last_question(row.example)
-    else:  # plain text: its first half asks for the second
-        half = (len(tokens.ids) + 1) // 2
-        prompt, expected = tokens.ids[:half].tolist(), tokens.ids[half:].tolist()
+        text = _last_question(example)
+    else:
+        prompt, expected = _split_text(example.text or "", tokens[0].ids.tolist(), tokenizer, config.task)
         text = tokenizer.decode(prompt, skip_special_tokens=True)
-    answer = tokenizer.decode(expected, skip_special_tokens=True).strip()
-    end_id = expected[-1] if row.example.messages and expected else None
-    return HeldOut(tokens, prompt, text, answer, row.example.label, end_id)
+    answer = tokenizer.decode(expected, skip_special_tokens=True)
+    return HeldOut(tuple(tokens), prompt, text, answer.strip(), example)
+
+
+def _split_text(text: str, ids: list[int], tokenizer: Any, task: str) -> tuple[list[int], list[int]]:
+    """The part of a plain text that asks for the rest: of a tune its header, else the first half."""
+    header = header_of(text) if task == "music" else ""
+    split = len(text_ids_up_to(text, len(header), tokenizer)) if header else (len(ids) + 1) // 2
+    return ids[:split], ids[split:]
 
 
 def _last_question(example: Example) -> str:
@@ -74,42 +90,58 @@ def _last_question(example: Example) -> str:
 class Scorer:
     """Scores a model. Every process must call its methods with the same rows, and gets the same results.
 
-    `check` is called between batches and may raise (a stop request).
+    `check` is called between batches and may raise (a stop request). `in_step`: the processes hold parts of
+    one model and must call it together, so each works on all rows instead of on its share.
     """
 
+    config: Config
     loss: SupervisedLoss
     tokenizer: Any
     processes: Processes
-    max_new_tokens: int
     labels: tuple[str, ...]
     autocast: Callable[[], Any]
     check: Callable[[], None]
+    in_step: bool = False
 
     @property
     def model(self) -> Any:
         """The model that is scored."""
         return self.loss.model
 
-    @torch.no_grad()
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens of the longest answer."""
+        return self.config.evaluation.max_new_tokens or TASKS[self.config.task].max_new_tokens
+
+    def _mine(self, rows: int) -> range:
+        """The numbers of the rows that this process works on."""
+        return range(rows) if self.in_step else range(self.processes.rank, rows, self.processes.count)
+
     def losses(self, rows: Sequence[HeldOut]) -> dict[str, float]:
         """Mean loss, perplexity and accuracy over the supervised tokens of all rows."""
-        loss = correct = count = torch.zeros((), device=self.processes.device)
-        for members in self._token_batches(rows):
-            batch = lay_out(members, self.tokenizer.pad_token_id).to(self.processes.device)
+        return token_metrics(self.row_losses(rows))
+
+    @torch.no_grad()
+    def row_losses(self, rows: Sequence[HeldOut]) -> list[list[float]]:
+        """(summed loss, supervised tokens, tokens guessed right) of each row."""
+        device = self.processes.device
+        table = torch.zeros(len(rows), 3, dtype=torch.float64, device=device)
+        for owners, members in self._token_batches(rows):
+            batch = lay_out(members, self.tokenizer.pad_token_id).to(device)
             with self._evaluating():
                 logits = self.loss.logits(batch)
-            loss = loss + functional.cross_entropy(logits, batch.targets, reduction="sum")
-            correct = correct + (logits.argmax(-1) == batch.targets).sum()
-            count = count + len(batch.targets)
-        total, right, tokens = self.processes.sum(loss, correct, count)
-        mean = total / tokens
-        return {"loss": mean, "perplexity": math.exp(min(mean, 700)), "token_accuracy": right / tokens}
+            row = _owners_of_targets(owners, members).to(device)
+            losses = functional.cross_entropy(logits, batch.targets, reduction="none")
+            right = logits.argmax(-1) == batch.targets
+            table.index_add_(0, row, torch.stack([losses, torch.ones_like(losses), right], dim=1).double())
+        return table.tolist() if self.in_step else self.processes.sum_table(table)
 
-    def _token_batches(self, rows: Sequence[HeldOut]) -> Iterator[list[TokenRow]]:
-        mine = [held.row for held in rows[self.processes.rank :: self.processes.count]]
-        longest = max((len(row.ids) for row in mine), default=0)
-        for members in pack([len(row.ids) for row in mine], max(TOKENS_A_BATCH, longest)):
-            yield [mine[member] for member in members]
+    def _token_batches(self, rows: Sequence[HeldOut]) -> Iterator[tuple[list[int], list[TokenRow]]]:
+        """(the row's number of each member, members) of each batch of this process."""
+        mine = [(number, row) for number in self._mine(len(rows)) for row in rows[number].rows]
+        longest = max((len(row.ids) for _, row in mine), default=0)
+        for places in pack([len(row.ids) for _, row in mine], max(TOKENS_A_BATCH, longest)):
+            yield [mine[place][0] for place in places], [mine[place][1] for place in places]
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -124,41 +156,61 @@ class Scorer:
             self.model.train(was_training)
 
     def answers(self, rows: Sequence[HeldOut]) -> list[str]:
-        """The greedy answer to each row, as text."""
+        """The answer to each row, as text."""
+        return [generated.text.strip() for generated in self.generated(rows)]
+
+    def generated(self, rows: Sequence[HeldOut]) -> list[Generated]:
+        """What the model writes after each row's prompt, decoded as the task does."""
         end_ids = self._end_ids(rows)
 
-        def answer(prompts: list[list[int]]) -> list[list[int]]:
+        def answer(prompts: list[list[int]], numbers: list[int]) -> list[list[int]]:
             return decode(
                 self.model,
                 prompts,
                 end_ids=end_ids,
                 max_new_tokens=self.max_new_tokens,
                 pad_id=self.tokenizer.pad_token_id,
+                temperature=TASKS[self.config.task].temperature,
+                seeds=[self.config.training.seed + number for number in numbers],
             )
 
-        answers = self._for_each_prompt(rows, answer)
-        return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]
+        written = self._for_each_prompt(rows, answer)
+        return [self._as_text(held, ids) for held, ids in zip(rows, written, strict=True)]
+
+    def _as_text(self, held: HeldOut, ids: list[int]) -> Generated:
+        """Tokens as text; where a text is continued, as they read behind it, with a blank before them."""
+        if held.example.messages:
+            text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        else:
+            whole = str(self.tokenizer.decode([*held.prompt, *ids], skip_special_tokens=True))
+            text = whole[len(held.prompt_text) :]
+        return Generated(text, len(ids) >= self.max_new_tokens)
 
     def chosen_labels(self, rows: Sequence[HeldOut]) -> list[str]:
         """The label that greedy decoding reaches for each row when it may say nothing but labels."""
-        examples = (classification_example("?", label) for label in self.labels)
+        examples = (turns("?", label) for label in self.labels)
         sequences = [
             [t for t in encode(example, self.tokenizer, None).labels if t >= 0] for example in examples
         ]
         trie = make_trie(sequences)
 
-        def choose(prompts: list[list[int]]) -> list[list[int]]:
+        def choose(prompts: list[list[int]], _numbers: list[int]) -> list[list[int]]:
             chosen = choose_labels(self.model, prompts, labels=trie, pad_id=self.tokenizer.pad_token_id)
             return [[label] for label in chosen]
 
         return [self.labels[label] for (label,) in self._for_each_prompt(rows, choose)]
 
     def _for_each_prompt(
-        self, rows: Sequence[HeldOut], answer: Callable[[list[list[int]]], list[list[int]]]
+        self,
+        rows: Sequence[HeldOut],
+        answer: Callable[[list[list[int]], list[int]], list[list[int]]],
     ) -> list[list[int]]:
-        """Answer prompts in batches of similar length, each process its share; results in rows' order."""
-        limit = self._prompt_limit()
-        prompts = [held.prompt[-limit:] for held in rows[self.processes.rank :: self.processes.count]]
+        """Answer prompts in batches of similar length, each process its share; results in rows' order.
+
+        `answer` gets prompts and the numbers of their rows.
+        """
+        limit, mine = self._prompt_limit(), self._mine(len(rows))
+        prompts = [rows[number].prompt[-limit:] for number in mine]
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
         results: list[list[int]] = [[] for _ in prompts]
         while order:
@@ -166,11 +218,10 @@ class Scorer:
             size = max(1, TOKENS_A_BATCH // width)
             order, members = order[:-size], order[-size:]
             with self._evaluating():
-                for place, result in zip(
-                    members, answer([prompts[member] for member in members]), strict=True
-                ):
-                    results[place] = result
-        return self.processes.gather_rows(results)
+                answers = answer([prompts[one] for one in members], [mine[one] for one in members])
+            for place, result in zip(members, answers, strict=True):
+                results[place] = result
+        return results if self.in_step else self.processes.gather_rows(results)
 
     def _prompt_limit(self) -> int:
         """The longest prompt that leaves room for an answer; of a longer one the end is kept."""
@@ -181,5 +232,16 @@ class Scorer:
         """What ends an answer: the tokenizer's, the model's and the template's end tokens."""
         configured = self.model.generation_config.eos_token_id
         ends = set(configured) if isinstance(configured, list) else {configured}
-        ends |= {held.end_id for held in rows} | {self.tokenizer.eos_token_id}
+        ends.add(self.tokenizer.eos_token_id)
+        if any(held.example.messages for held in rows):
+            ends.add(template_facts(self.tokenizer).end_id)
         return {int(end) for end in ends if end is not None}
+
+
+def _owners_of_targets(owners: Sequence[int], members: Sequence[TokenRow]) -> torch.Tensor:
+    """The row's number of each target of `lay_out(members)`: the same rows, laid out with it as label."""
+    numbered = [
+        TokenRow(row.ids, torch.where(row.labels == IGNORED, IGNORED, owner))
+        for owner, row in zip(owners, members, strict=True)
+    ]
+    return lay_out(numbered, 0).targets

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 from tuning.chatrows import Example, Message
@@ -27,6 +27,7 @@ __all__ = [
     "mark",
     "prompt_ids",
     "prompt_text",
+    "text_ids_up_to",
 ]
 
 IGNORED = -100
@@ -91,6 +92,13 @@ def prompt_text(example: Example, tokenizer: Any) -> str:
     last = max(place for place, turn in enumerate(example.messages) if turn.role == "assistant")
     template_facts(tokenizer).require(example)
     return render(tokenizer, example.messages[:last], example.tools, prompt=True)
+
+
+def text_ids_up_to(text: str, end: int, tokenizer: Any) -> list[int]:
+    """The tokens of a plain text that lie wholly before the character `end`."""
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    count = sum(1 for _ in takewhile(lambda place: place[1] <= end, encoded["offset_mapping"]))
+    return _ids(encoded)[:count]
 
 
 def mark(example: Example, tokenizer: Any) -> Marked:

@@ -27,15 +27,14 @@ FREE_KEYS = {
 }
 
 
-def describe(config: Config, train: Path, validation: Path | None, precision: str) -> dict[str, Any]:
-    """What the output's config.json holds: the config, the chosen number format, hashes of the data."""
-    hashes = data_hashes(train, validation)
-    return {**asdict(config), "chosen": {"precision": precision}, "hashes": hashes}
+def describe(config: Config, sources: dict[str, Path], precision: str) -> dict[str, Any]:
+    """What the output's config.json holds: the config, the chosen number format, hashes of its sources."""
+    return {**asdict(config), "chosen": {"precision": precision}, "hashes": hashes_of(sources)}
 
 
-def data_hashes(train: Path, validation: Path | None) -> dict[str, str]:
-    """The SHA-256 of the data files."""
-    return {"train": sha256_of(train)} | ({"validation": sha256_of(validation)} if validation else {})
+def hashes_of(sources: dict[str, Path]) -> dict[str, str]:
+    """The SHA-256 of each file."""
+    return {name: sha256_of(path) for name, path in sources.items()}
 
 
 def earlier_run(output: Path) -> dict[str, Any] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuning.chatrows import Example, Message, RowError, closest, encodable, parse_chat, quote, type_name
+from tuning import tasks
+from tuning.chatrows import Example, Message, RowError, closest, parse_chat, quote, type_name
 from tuning.datafile import DataError, mixed_formats, read_records
+from tuning.taskrows import entities_row, label_row, pair_row, question_row, tags_row, text_row
 
 __all__ = [
     "FORMATS",
@@ -24,9 +26,45 @@ __all__ = [
     "row_format",
 ]
 
-TASKS = ("chat", "text-generation", "classification")
-FORMATS = ("chat", "prompt/completion", "text/label", "text")
-_TOP_KEYS = ("messages", "tools", "prompt", "completion", "text", "label", "category")
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of row: the keys that make it (several words for one key stand together), and its reader.
+
+    A row with `sign` is of this format even where the other keys are missing, which its reader then says.
+    """
+
+    keys: tuple[str, ...]
+    read: Callable[[dict[str, Any], str], Example]
+    sign: tuple[str, ...] = ()
+
+    def is_whole(self, row: dict[str, Any]) -> bool:
+        """Whether the row has all of the keys."""
+        return all(any(word in row for word in key.split("|")) for key in self.keys)
+
+    def is_meant(self, row: dict[str, Any]) -> bool:
+        """Whether the row has a key that no other format has."""
+        return any(word in row for word in self.sign)
+
+
+FORMATS = {
+    "chat": Format(("messages",), lambda row, _task: parse_chat(row), ("messages",)),
+    "prompt/completion": Format(
+        ("prompt", "completion"), pair_row("prompt", "completion"), ("prompt", "completion")
+    ),
+    "text/label": Format(("text", "label|category"), label_row, ("label", "category")),
+    "source/target": Format(("source", "target"), pair_row("source", "target")),
+    "context/question/answers": Format(("context", "question", "answers|answer"), question_row),
+    "document/summary": Format(("document", "summary"), pair_row("document", "summary")),
+    "tokens/tags": Format(("tokens", "tags"), tags_row),
+    "text/entities": Format(("text", "entities"), entities_row),
+    "text": Format(("text",), text_row),
+}
+TASKS = tuple(tasks.TASKS)
+_WORDS = {name: tuple("|".join(shape.keys).split("|")) for name, shape in FORMATS.items()}
+_TOP_KEYS = (*dict.fromkeys(word for words in _WORDS.values() for word in words), "tools")
+# Keys that may be misspelled in a row of a format: its own, and those that would make it another one.
+_NEAR = {**_WORDS, "chat": ("messages", "tools"), "text": ("text", "label", "category", "entities")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +76,19 @@ class Row:
 
 
 def parse_row(row: object, task: str) -> Example:
-    """Turn one decoded JSON row into an example for `task`; raises RowError with the reason it is none."""
-    if not isinstance(row, dict):
-        raise RowError(f"expected a JSON object, found {type_name(row)}")
+    """Turn one decoded row into an example for `task`; raises RowError with the reason it is none."""
     shape = row_format(row)
+    assert isinstance(row, dict)  # noqa: S101 - what has a format is one
     accepted = accepted_formats(task)
     if shape not in accepted:
         reason = f"a {shape} row cannot be used for task {task} (accepted: {' or '.join(accepted)})"
         raise RowError(reason, kind="wrong format")
-    if shape == "chat":
-        return parse_chat(row)
-    if shape == "prompt/completion":
-        prompt, completion = _text(row, "prompt"), _text(row, "completion")
-        return Example((Message("user", prompt), Message("assistant", completion, 1)))
-    if shape == "text":
-        return Example((), text=_text(row, "text"))
-    return classification_example(_text(row, "text"), _label(row))
+    return FORMATS[shape].read(row, task)
 
 
 def read_rows(path: Path, task: str) -> Iterator[Row]:
-    """Yield the examples of a data file one by one, in bounded memory.
+    """Yield the examples of a data file one by one, in bounded memory; `datafile.kind_of` says its kind.
 
-    JSON Lines with or without a byte-order mark; CSV when the name ends in .csv or a header comes first.
     Raises RowError at the first bad row and DataError when the file as a whole cannot be used.
     """
     seen: str | None = None
@@ -79,69 +108,36 @@ def read_rows(path: Path, task: str) -> Iterator[Row]:
         raise DataError(f"{path.name} has no rows.")
 
 
-def classification_example(text: str, label: str) -> Example:
-    """The conversation that teaches a label: the text asks, the label answers."""
-    return Example((Message("user", text), Message("assistant", label, 1)), label=label)
-
-
 def accepted_formats(task: str) -> tuple[str, ...]:
     """The row formats that a task takes; raises ValueError for a task that does not exist."""
-    formats = {
-        "chat": ("chat", "prompt/completion"),
-        "text-generation": ("text", "prompt/completion"),
-        "classification": ("text/label",),
-    }
-    if task not in formats:
+    if task not in tasks.TASKS:
         raise ValueError(f"unknown task {task!r} (accepted: {', '.join(TASKS)})")
-    return formats[task]
+    return tasks.TASKS[task].formats
 
 
 def row_format(row: object) -> str:
     """Name the format of a row by its keys, one of FORMATS; raises RowError when the keys fit none or two."""
     if not isinstance(row, dict):
         raise RowError(f"expected a JSON object, found {type_name(row)}")
-    fits = [
-        shape
-        for shape, is_there in (
-            ("chat", "messages" in row),
-            ("prompt/completion", "prompt" in row or "completion" in row),
-            ("text/label", "label" in row or "category" in row),
-            ("text", "text" in row and "label" not in row and "category" not in row),
-        )
-        if is_there
-    ]
+    fits = [name for name, shape in FORMATS.items() if shape.is_whole(row) or shape.is_meant(row)]
+    if "text" in fits and {"text/label", "text/entities"}.intersection(fits):
+        fits.remove("text")  # a text with a label or entities is no plain text
+    if not fits:
+        fits = [name for name in FORMATS if any(word in row for word in _WORDS[name])][:1]
     if len(fits) == 1:
+        near = _NEAR[fits[0]]
         for key in row:
-            if key not in _TOP_KEYS and (close := closest(key, _TOP_KEYS)) and close not in row:
+            if key not in _TOP_KEYS and (close := closest(key, near)) and close not in row:
                 raise RowError(f"unknown key {quote(key)}; did you mean '{close}'?", kind="unknown key")
         return fits[0]
     if fits:
         raise RowError(f"keys of two formats in one row ({' and '.join(fits)})", kind="two formats")
+    raise _unknown_keys(row)
+
+
+def _unknown_keys(row: dict[str, Any]) -> RowError:
     found = ", ".join(quote(key) for key in list(row)[:5]) or "no keys"
     close_keys = [close for key in row if (close := closest(key, _TOP_KEYS))]
     hint = f"; did you mean '{close_keys[0]}'?" if close_keys else ""
-    expected = "'messages', 'prompt' with 'completion', 'text' with 'label', or 'text'"
-    raise RowError(f"found {found}, expected {expected}{hint}", kind="unknown key")
-
-
-def _text(row: dict[str, Any], key: str) -> str:
-    value = row.get(key)
-    if value is None:
-        raise RowError(f"'{key}' is missing", kind="no content")
-    if not isinstance(value, str):
-        raise RowError(f"'{key}' must be text, found {type_name(value)}")
-    if not value.strip():
-        raise RowError(f"'{key}' is empty", kind="empty answer" if key == "completion" else "no content")
-    return encodable(value, f"'{key}'")
-
-
-def _label(row: dict[str, Any]) -> str:
-    if "label" in row and "category" in row:
-        raise RowError("both 'label' and 'category' are there; keep one", kind="two formats")
-    key = "label" if "label" in row else "category"
-    value = row[key]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and not value.strip():
-        raise RowError(f"'{key}' is empty", kind="empty answer")
-    return _text(row, key)
+    shapes = [" with ".join(f"'{key.partition('|')[0]}'" for key in shape.keys) for shape in FORMATS.values()]
+    return RowError(f"found {found}, expected {', '.join(shapes)}{hint}", kind="unknown key")

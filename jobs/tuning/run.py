@@ -24,6 +24,7 @@ from tuning.methods import METHODS, count_parameters
 from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
 from tuning.optimization import make_optimizer
 from tuning.stopping import StopRequest
+from tuning.templates import use_template
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Files:
     validation: Path | None
     model: str
     output: Path
+    chat_template: Path | None = None
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """The files that decide what is learned, by name."""
+        named = {"train": self.train, "validation": self.validation, "chat_template": self.chat_template}
+        return {name: path for name, path in named.items() if path is not None}
 
 
 @dataclass
@@ -63,12 +71,12 @@ class Run:
             self.parallel_loss = DistributedDataParallel(self.loss, broadcast_buffers=False)
         held_out = self.data.validation_sample(self.config.evaluation.max_rows, self.config.training.seed)
         source = self.files.validation or self.files.train
-        self.held_out = hold(held_out, source, self.tokenizer, self.config.training.max_length)
+        self.held_out = hold(held_out, source, self.tokenizer, self.config)
         self.scorer = Scorer(
+            config=self.config,
             loss=self.loss,
             tokenizer=self.tokenizer,
             processes=self.processes,
-            max_new_tokens=self.config.evaluation.max_new_tokens,
             labels=self.data.labels,
             autocast=self.autocast,
             check=lambda: self.stop.raise_if_asked(self.progress.step),
@@ -101,6 +109,8 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     """Load data and model, and set up the method and its optimizer. Raises InputError."""
     training = config.training
     tokenizer = load_tokenizer(files.model)
+    if files.chat_template is not None:
+        use_template(tokenizer, files.chat_template)
     data = load_data(files.train, files.validation, config, tokenizer)
     precision = _claim_output(config, files, processes)
     method = METHODS[config.method.name]
@@ -140,7 +150,7 @@ def _claim_output(config: Config, files: Files, processes: Processes) -> str:
         width = hidden_size(files.model)
         precision = choose_precision(config.training.precision, processes.device, width)
     (bf16,) = processes.sum(precision == "bf16" and processes.is_first)  # the first process decides for all
-    now = outcome.describe(config, files.train, files.validation, "bf16" if bf16 else "fp32")
+    now = outcome.describe(config, files.sources, "bf16" if bf16 else "fp32")
     if earlier:
         outcome.check_same_run(earlier, now, files.output)
     processes.wait()

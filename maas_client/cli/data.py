@@ -26,10 +26,16 @@ class TaskChoice(StrEnum):
     CHAT = "chat"
     TEXT_GENERATION = "text-generation"
     CLASSIFICATION = "classification"
+    NER = "ner"
+    QA = "qa"
+    TRANSLATION = "translation"
+    SUMMARIZATION = "summarization"
+    DOMAIN = "domain"
+    MUSIC = "music"
 
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="JSON Lines; CSV (text,label) for classification.")
+    Path, typer.Argument(metavar="FILE", help="JSON Lines, CSV, TSV, CoNLL, ABC notation or text.")
 ]
 Task = Annotated[
     TaskChoice | None, typer.Option("--task", help="What the rows are for; default: what the first row fits.")
@@ -60,7 +66,9 @@ def check(
 
     Rows: {"messages": [{"role", "content", "weight"?, "tool_calls"?}], "tools"?} or {"prompt",
     "completion"} for chat, {"text"} or {"prompt", "completion"} for text-generation, {"text", "label"} for
-    classification.
+    classification, {"tokens", "tags"} or {"text", "entities": [{"start", "end", "label"}]} for ner,
+    {"context", "question", "answers"} for qa, {"source", "target"} for translation, {"document", "summary"}
+    for summarization, {"text"} for domain and music.
     """
     from maas_client.data.check import check_file
 

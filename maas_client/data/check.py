@@ -34,7 +34,7 @@ def check_file(
     keep: int = KEEP,
     on_problem: Callable[[Problem], None] | None = None,
 ) -> CheckReport:
-    """Check a JSON Lines or CSV file row by row.
+    """Check a data file row by row.
 
     `task` (default: what the first row fits), `model` whose tokenizer counts (default: estimate),
     `max_length` in tokens beyond which rows are cut. The report keeps the first `keep` bad rows;
@@ -79,6 +79,8 @@ class _Check:
         )
         self.keep, self.on_problem, self.duplicates = keep, on_problem, duplicates
         self._rows, self._files = tuning_module("rows"), tuning_module("datafile")
+        if tuning_module("tasks").TASKS[task].splits_long_text:
+            self.max_length = None  # no row is cut
         self.good = self.supervised = self.over_long = 0
         self.sizes: Counter[int] = Counter()
         self.tokens: Counter[int] = Counter()
@@ -90,15 +92,18 @@ class _Check:
     def read(self) -> None:
         """Read the whole file."""
         with self._files.open_data(self.path) as stream:
-            if self._files.is_csv(self.path, stream):
-                for line, record in self._files.csv_records(stream):
-                    self._record(line, record)
-            else:
+            kind = self._files.kind_of(self.path, stream)
+            if kind == "json":
                 self._json_lines(stream)
+            else:
+                for line, record in self._files.records(stream, kind):
+                    self._record(line, record)
 
     def _json_lines(self, stream: BinaryIO) -> None:
         fast = (
-            FastReader(self.format) if isinstance(self.meter, Estimate) and self.format in FORMATS else None
+            FastReader(self.format, self.task)
+            if isinstance(self.meter, Estimate) and self.format in FORMATS
+            else None
         )
         for first, count, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
             if block is None:
@@ -167,7 +172,7 @@ class _Check:
         if isinstance(record, self._rows.RowError):
             raise record
         found = self._rows.row_format(record)
-        if found != self.format and self.format in FORMATS:
+        if found != self.format and self.format in self._rows.FORMATS:
             reason = self._files.mixed_formats(found, self.format)
             raise self._rows.RowError(reason, kind="mixed formats")
         example: Example = self._rows.parse_row(record, self.task)
@@ -242,10 +247,11 @@ class _Check:
 
     def _row_keys(self) -> Iterator[tuple[int, int]]:
         with self._files.open_data(self.path) as stream:
-            if self._files.is_csv(self.path, stream):
-                yield from self._good_keys(self._files.csv_records(stream))
+            kind = self._files.kind_of(self.path, stream)
+            if kind != "json":
+                yield from self._good_keys(self._files.records(stream, kind))
                 return
-            fast = FastReader(self.format) if self.format in FORMATS else None
+            fast = FastReader(self.format, self.task) if self.format in FORMATS else None
             for first, count, block in read_blocks(stream, self._files.LINE_LIMIT_BYTES):
                 read = fast.read(block, count) if fast and block else None
                 if read is not None and -1 not in read.sizes:

@@ -8,14 +8,15 @@ What is accepted here is accepted there; a property test holds the two together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, compress
-from operator import not_
+from operator import attrgetter, not_
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from maas_client.bundled import tuning_module
 from maas_client.data.duplicates import BETWEEN_TURNS
 from maas_client.data.tokens import MESSAGE_BYTES, text_bytes
 
@@ -57,6 +58,22 @@ class _Text(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(min_length=1)]
 
 
+class _Translation(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    target: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Summary(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    document: Annotated[str, msgspec.Meta(min_length=1)]
+    summary: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Question(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    context: Annotated[str, msgspec.Meta(min_length=1)]
+    question: Annotated[str, msgspec.Meta(min_length=1)]
+    answers: Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)]
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The rows of a block: sizes in estimated bytes, keys of equal rows, turns by role.
@@ -70,10 +87,13 @@ class Block:
 
 
 class FastReader:
-    """Reads blocks of JSON Lines of one row format."""
+    """Reads blocks of JSON Lines of one row format, for one task."""
 
-    def __init__(self, row_format: str) -> None:
-        row_type, self._measure = _READERS[row_format]
+    def __init__(self, row_format: str, task: str) -> None:
+        row_type, measure = _READERS[row_format]
+        prompts = tuning_module("prompts")
+        self._prompt = Prompt(task, prompts.ask, prompts.ask_about)
+        self._measure = measure
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row_type)
 
     def read(self, block: bytes, lines: int) -> Block | None:
@@ -82,10 +102,19 @@ class FastReader:
             rows = self._decoder.decode_lines(block)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        return self._measure(rows) if len(rows) == lines else None
+        return self._measure(rows, self._prompt) if len(rows) == lines else None
 
 
-def _measure_chats(rows: list[_Chat]) -> Block:
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """How the task asks: `ask(task, text)`, or `ask_about(context, question)`."""
+
+    task: str
+    ask: Callable[[str, str], str]
+    ask_about: Callable[[str, str], str]
+
+
+def _measure_chats(rows: list[_Chat], _prompt: Prompt) -> Block:
     talks = [row.messages for row in rows]
     texts = [[turn.content for turn in talk] for talk in talks]
     joined = list(map(BETWEEN_TURNS.join, texts))
@@ -115,30 +144,52 @@ def _look_at_each(talks: list[list[_Turn]], sizes: list[int]) -> Counter[str]:
     return roles
 
 
-def _measure_pairs(pairs: list[tuple[str, str]]) -> Block:
+def _pairs_of(question: str, answer: str) -> Callable[[list[Any], Prompt], Block]:
+    """The measure of rows with a text to ask with and a text to answer."""
+    asked, answered = attrgetter(question), attrgetter(answer)
+
+    def measure(rows: list[Any], prompt: Prompt) -> Block:
+        texts = list(map(asked, rows))
+        blank = [text.isspace() for text in texts]
+        return _measure_pairs([prompt.ask(prompt.task, text) for text in texts], map(answered, rows), blank)
+
+    return measure
+
+
+def _measure_questions(rows: list[_Question], prompt: Prompt) -> Block:
+    blank = [
+        row.context.isspace() or row.question.isspace() or any(map(str.isspace, row.answers)) for row in rows
+    ]
+    asked = [prompt.ask_about(row.context, row.question) for row in rows]
+    return _measure_pairs(asked, [row.answers[0] for row in rows], blank)
+
+
+def _measure_pairs(asked: list[str], answers: Iterable[str], blank: list[bool]) -> Block:
+    """Rows of two turns; `blank` says of each whether its question has nothing but blanks."""
+    pairs = list(zip(asked, answers, strict=True))
     joined = list(map(BETWEEN_TURNS.join, pairs))
     sizes = [
-        -1 if asked.isspace() or answer.isspace() else text_bytes(text) + 2 * _TURN_BYTES + 1
-        for (asked, answer), text in zip(pairs, joined, strict=True)
+        -1 if is_blank or answer.isspace() else text_bytes(text) + 2 * _TURN_BYTES + 1
+        for is_blank, (_, answer), text in zip(blank, pairs, joined, strict=True)
     ]
     good = len(sizes) - sizes.count(-1)
     return Block(sizes, list(map(hash, joined)), Counter({"user": good, "assistant": good}))
 
 
-def _measure_texts(rows: list[_Text]) -> Block:
+def _measure_texts(rows: list[_Text], _prompt: Prompt) -> Block:
     texts = [row.text for row in rows]
     sizes = [-1 if text.isspace() else text_bytes(text) + MESSAGE_BYTES for text in texts]
     return Block(sizes, list(map(hash, texts)), Counter())
 
 
-_READERS: dict[str, tuple[type[msgspec.Struct], Callable[[list[Any]], Block]]] = {
+_READERS: dict[str, tuple[type[msgspec.Struct], Callable[[list[Any], Prompt], Block]]] = {
     "chat": (_Chat, _measure_chats),
-    "prompt/completion": (
-        _Prompt,
-        lambda rows: _measure_pairs([(row.prompt, row.completion) for row in rows]),
-    ),
-    "text/label": (_Label, lambda rows: _measure_pairs([(row.text, row.label) for row in rows])),
+    "prompt/completion": (_Prompt, _pairs_of("prompt", "completion")),
+    "text/label": (_Label, _pairs_of("text", "label")),
     "text": (_Text, _measure_texts),
+    "source/target": (_Translation, _pairs_of("source", "target")),
+    "document/summary": (_Summary, _pairs_of("document", "summary")),
+    "context/question/answers": (_Question, _measure_questions),
 }
 
 FORMATS = frozenset(_READERS)

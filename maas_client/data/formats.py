@@ -7,14 +7,20 @@ from pathlib import Path
 from maas_client.bundled import tuning_module
 from maas_client.errors import DataError, UsageError
 
-FORMATS_HINT = "JSON Lines or CSV; maas data check --help names the rows of each task."
+FORMATS_HINT = "JSON Lines, CSV, TSV, CoNLL, ABC or text; maas data check --help names the rows of each task."
 _ROWS_TO_LOOK_AT = 1000
 _TASK_OF = {
     "chat": "chat",
     "prompt/completion": "chat",
     "text/label": "classification",
     "text": "text-generation",
+    "tokens/tags": "ner",
+    "text/entities": "ner",
+    "context/question/answers": "qa",
+    "source/target": "translation",
+    "document/summary": "summarization",
 }
+_TASK_OF_KIND = {"abc": "music", "prose": "domain"}
 
 
 def task_of_file(path: Path, task: str | None) -> str:
@@ -24,9 +30,11 @@ def task_of_file(path: Path, task: str | None) -> str:
         raise UsageError(f"There is no task {task}.", hint=f"Accepted: {', '.join(rows.TASKS)}.")
     try:
         row_format = first_format(path)
+        with files.open_data(path) as stream:
+            kind = files.kind_of(path, stream)
     except files.DataError as error:
         raise DataError(error.reason, hint=FORMATS_HINT) from None
-    found = task or _TASK_OF.get(row_format, "chat")
+    found = task or _TASK_OF_KIND.get(kind) or _TASK_OF.get(row_format, "chat")
     accepted = rows.accepted_formats(found)
     if row_format not in (*accepted, "unknown"):
         raise DataError(

@@ -84,6 +84,8 @@ def preview_row(
         example = rows.parse_row(record, found_task)
     except rows.RowError as error:
         raise DataError(f"Row {number} (line {line}) is bad: {error.reason}.", hint=FORMATS_HINT) from None
+    if tuning_module("tasks").TASKS[found_task].splits_long_text:
+        max_length = None  # nothing is cut: a long text becomes several rows
     tokenizer = _tokenizer(name)
     tokens, runs = _marked(example, tokenizer, max_length)
     return Preview(

@@ -115,8 +115,8 @@ def test_the_task_is_found_from_the_rows(path: Path, row: object, task: str, row
 def test_a_task_that_the_rows_do_not_fit_is_one_sentence(path: Path) -> None:
     with pytest.raises(DataError, match="has chat rows; task classification takes text/label rows"):
         check_file(write(path, chat()), task="classification")
-    with pytest.raises(UsageError, match="no task ner"):
-        check_file(path, task="ner")
+    with pytest.raises(UsageError, match="no task poetry"):
+        check_file(path, task="poetry")
 
 
 def test_csv_is_checked_too(tmp_path: Path) -> None:

@@ -10,17 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_client.data.fast import FastReader
+from maas_client.data.duplicates import row_key
+from maas_client.data.fast import FORMATS, FastReader
 from maas_client.data.tokens import estimated_bytes
+from tuning import rows
 from tuning.rows import parse_row
 
 TASKS = {
     "chat": "chat",
-    "prompt/completion": "chat",
+    "prompt/completion": "translation",  # the task with a prompt of its own says more than one without
     "text/label": "classification",
     "text": "text-generation",
+    "source/target": "translation",
+    "document/summary": "summarization",
+    "context/question/answers": "qa",
 }
-TEXT = st.text(max_size=5) | st.sampled_from(["", " ", "\n", "\u2003", "x", "é", "\ud800"])
+TEXT = st.text(max_size=5) | st.sampled_from(
+    ["", " ", "\n", "\u2003", "x", "é", "\ud800", "Translate:\n", "Translate:\nx", "Summarize:\n y"]
+)
 MESSAGE = st.fixed_dictionaries(
     {
         "role": st.sampled_from(["system", "user", "assistant", "assistant", "tool", "asistant"]),
@@ -37,7 +44,18 @@ ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"text": TEXT}, optional={"label": TEXT | st.integers(), "category": TEXT}
     ),
     "text": st.fixed_dictionaries({"text": TEXT | st.none()}, optional={"label": TEXT}),
+    "source/target": st.fixed_dictionaries({"source": TEXT, "target": TEXT}, optional={"text": TEXT}),
+    "document/summary": st.fixed_dictionaries({"document": TEXT, "summary": TEXT}, optional={"id": TEXT}),
+    "context/question/answers": st.fixed_dictionaries(
+        {"context": TEXT, "question": TEXT},
+        optional={"answers": st.lists(TEXT, max_size=3) | TEXT, "answer": TEXT},
+    ),
 }
+
+
+def test_every_format_is_read_fast_or_said_to_be_slow() -> None:
+    assert FORMATS | {"tokens/tags", "text/entities"} == set(rows.FORMATS)
+    assert set(TASKS) == set(ROWS) == FORMATS
 
 
 @pytest.mark.parametrize("row_format", sorted(TASKS))
@@ -45,16 +63,17 @@ ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 def test_what_the_fast_path_accepts_is_a_row_with_the_same_numbers(
     row_format: str, data: st.DataObject
 ) -> None:
-    rows = data.draw(st.lists(ROWS[row_format], min_size=1, max_size=3))
-    block = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    read = FastReader(row_format).read(block, len(rows))
+    made = data.draw(st.lists(ROWS[row_format], min_size=1, max_size=3))
+    block = b"".join(json.dumps(row).encode() + b"\n" for row in made)
+    read = FastReader(row_format, TASKS[row_format]).read(block, len(made))
     if read is None:
         return
     roles: Counter[str] = Counter()
-    for row, size in zip(rows, read.sizes, strict=True):
+    for row, size, key in zip(made, read.sizes, read.keys, strict=True):
         if size != -1:
             example = parse_row(row, TASKS[row_format])
             assert size == estimated_bytes(example)
+            assert key == row_key(example)
             roles.update(turn.role for turn in example.messages)
     assert +read.roles == roles
 
@@ -66,7 +85,7 @@ def chat(*contents: str) -> bytes:
 
 
 def test_plain_rows_take_the_fast_path() -> None:
-    read = FastReader("chat").read(chat("Hi", "Hello") + chat("Hi", "Hé", "Hi", "Hello"), 2)
+    read = FastReader("chat", "chat").read(chat("Hi", "Hello") + chat("Hi", "Hé", "Hi", "Hello"), 2)
     assert read is not None
     assert read.sizes == [7 + 2 * 14, 12 + 4 * 14]
     assert read.roles == Counter(user=3, assistant=3, system=0)
@@ -74,14 +93,14 @@ def test_plain_rows_take_the_fast_path() -> None:
 
 @pytest.mark.parametrize("contents", [("Hi", " "), ("Hi", "Hello", "Hi"), ("Hi", "Hello", " ", "Hi")])
 def test_a_row_that_needs_a_look_does_not_spoil_the_others(contents: tuple[str, ...]) -> None:
-    read = FastReader("chat").read(chat("Hi", "Hello") + chat(*contents), 2)
+    read = FastReader("chat", "chat").read(chat("Hi", "Hello") + chat(*contents), 2)
     assert read is not None
     assert read.sizes[0] == 35
     assert (read.sizes[1] == -1) == (contents == ("Hi", " "))
 
 
 def test_a_blank_line_or_broken_text_is_left_to_the_slow_path() -> None:
-    reader = FastReader("chat")
+    reader = FastReader("chat", "chat")
     assert reader.read(chat("Hi", "Hello") + b"\n", 2) is None
     assert reader.read(chat("Hi", "Hello").replace(b"Hi", b"\xff"), 1) is None
     assert reader.read(b"[" * 100_000, 1) is None

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tuning.decoding import choose_labels, decode, make_trie
-from tuning.tasks import macro_f1
+from tuning.metrics.labels import macro_f1
 
 PROMPTS = [[7, 8, 9], [40, 41, 42, 43, 44, 45, 46], [11]]
 

@@ -79,6 +79,11 @@ def test_a_whole_run(train: Train, write_config: Write, tmp_path: Path, packing:
     assert json.loads((output / "model" / "labels.json").read_text()) == ["blue", "green", "red", "yellow"]
     samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
     assert samples[0].keys() == {"prompt", "expected", "before", "after"}
+    change = result["change"]
+    assert change["low"] <= change["difference"] <= change["high"]
+    assert change["difference"] == pytest.approx(result["after"]["accuracy"] - result["before"]["accuracy"])
+    assert result["by_label"].keys() <= {"blue", "green", "red", "yellow"}
+    assert (result["warnings"], result["contamination"]["held_out"]) == ([], 10)
     again = train(config)
     assert again.returncode == 0
     assert "finished run" in again.stderr
@@ -225,9 +230,11 @@ def test_an_adapter_scores_alone_as_it_did_after_training(
     train: Train, write_config: Write, color_rows: Path, tmp_path: Path
 ) -> None:
     config = write_config(epochs=6)
-    held_out = tmp_path / "held-out.jsonl"
-    held_out.write_text("".join(color_rows.read_text().splitlines(keepends=True)[:8]))
-    assert train(config, validation=held_out).returncode == 0
+    lines = color_rows.read_text().splitlines(keepends=True)
+    held_out, rest = tmp_path / "held-out.jsonl", tmp_path / "rest.jsonl"
+    held_out.write_text("".join(lines[:8]))
+    rest.write_text("".join(lines[8:]))
+    assert train(config, train=rest, validation=held_out).returncode == 0
     after = json.loads((tmp_path / "run" / "result.json").read_text())["after"]
     output = tmp_path / "scores"
     done = run_script(
