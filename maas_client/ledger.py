@@ -37,6 +37,8 @@ _SCHEMA = (
 _INSERT_RUN = """INSERT INTO runs (id, name, backend, fingerprint, number, created_at, spec, plan, state)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')"""
 _NEWEST_RUN = "SELECT * FROM runs WHERE backend = ? AND fingerprint = ? ORDER BY number DESC LIMIT 1"
+_ACTIONS = """SELECT * FROM actions
+    WHERE ? IS NULL OR subject = ? OR json_extract(intent, '$.run') = ? ORDER BY seq"""
 _KEEP_LOOK = """UPDATE runs
     SET state = ?, native_state = ?, message = ?, seen_at = ?, started_at = ?, ended_at = ?
     WHERE id = ? AND (seen_at IS NULL OR seen_at <= ?)"""
@@ -159,10 +161,21 @@ class Ledger:
 
     def seen(self, run_id: str, status: RunStatus) -> None:
         """Keep the newest look at a run; an older look never replaces a newer one."""
-        words = (status.state.value, status.native_state, status.message)
-        times = (status.seen_at, status.started_at, status.ended_at)
-        with self._transaction() as db:
-            db.execute(_KEEP_LOOK, (*words, *times, run_id, status.seen_at))
+        self.seen_all({run_id: status})
+
+    def seen_all(self, statuses: Mapping[str, RunStatus]) -> None:
+        """Keep the newest looks at runs, by run id, all at once."""
+        rows = [
+            (
+                *(one.state.value, one.native_state, one.message),
+                *(one.seen_at, one.started_at, one.ended_at),
+                *(run_id, one.seen_at),
+            )
+            for run_id, one in statuses.items()
+        ]
+        if rows:
+            with self._transaction() as db:
+                db.executemany(_KEEP_LOOK, rows)
 
     @contextmanager
     def action(self, verb: str, subject: str, **intent: Any) -> Iterator[dict[str, Any]]:
@@ -185,9 +198,8 @@ class Ledger:
         self._end_action(seq, result=result)
 
     def actions(self, subject: str | None = None) -> list[Action]:
-        """All actions (on one subject), oldest first."""
-        query = "SELECT * FROM actions WHERE ? IS NULL OR subject = ? ORDER BY seq"
-        return [_action(row) for row in self._rows(query, (subject, subject))]
+        """All actions (on one subject, and on what was made of a run of that name), oldest first."""
+        return [_action(row) for row in self._rows(_ACTIONS, (subject, subject, subject))]
 
     def _end_action(
         self, seq: int | None, *, result: Mapping[str, Any] | None = None, error: str | None = None
