@@ -178,7 +178,7 @@ def put_deployment(call: Call) -> Reply:
     def finish(error: dict[str, Any] | None) -> None:
         properties["provisioningState"] = "Failed" if error else "Succeeded"
 
-    price = "" if sku["name"] == "DeveloperTier" else "foundry-hosting"
+    price = "foundry-developer-hosting" if sku["name"] == "DeveloperTier" else "foundry-hosting"
     call.world.bill.open_account(path, f"deployment {name} ({sku['name']}), hosting", price)
     headers = call.world.operations.start(call, finish, service="cognitive")
     return Reply(201 if there is None else 200, made, headers)

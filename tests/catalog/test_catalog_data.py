@@ -188,4 +188,5 @@ def test_every_gpu_size_has_a_price_or_says_that_it_is_unknown() -> None:
     assert set(rows) >= {gpu.name for gpu in catalog.gpus()}
     for name, row in rows.items():
         assert (row["usd_per_hour"] is None) == (row["source"] is None), name
-        assert row["usd_per_hour"] is None or row["usd_per_hour"] > 0, name
+        is_free = row.get("note", "").startswith("no hourly fee")
+        assert row["usd_per_hour"] is None or row["usd_per_hour"] > 0 or is_free, name
