@@ -18,6 +18,7 @@ from serving.text import StopText, TextStream
 from tuning.device import memory_free_bytes
 from tuning.errors import InputError
 from tuning.models import DTYPES, load_model, load_tokenizer
+from tuning.prompts import Manner, read_manner
 
 
 def load(source: ModelSource, precision: Precision) -> Engine:
@@ -30,7 +31,8 @@ def load(source: ModelSource, precision: Precision) -> Engine:
     if source.adapter is not None:
         # Merged in memory: answers are the same to rounding, and a layer costs one product instead of three.
         model = merge_adapter(model, source.adapter)
-    engine = TransformersEngine(model.to(device).eval(), tokenizer)
+    manner = read_manner(source.adapter or Path(source.weights))
+    engine = TransformersEngine(model.to(device).eval(), tokenizer, manner)
     engine.check()
     return engine
 
@@ -55,9 +57,9 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
 class TransformersEngine:
     """A causal language model of transformers with its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, manner: Manner | None = None) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._prompt = ChatPrompt(tokenizer)
+        self._prompt = ChatPrompt(tokenizer, manner)
         self._end = end_tokens(tokenizer, model.generation_config)
         config = model.config.get_text_config()
         self.context_length: int = config.max_position_embeddings

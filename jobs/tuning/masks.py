@@ -155,9 +155,20 @@ def _chat_ids(marked: Marked, tokenizer: Any) -> tuple[list[int], list[int]]:
             if starts[first] > start or ids[first] not in added:
                 return _piecewise(marked, tokenizer)
             first += 1  # a special token that swallows the space after it: it belongs to the prompt
+        elif (
+            start
+            and marked.text[start - 1] == " "
+            and not _begins(ids[:first], marked.text[:start], tokenizer)
+        ):
+            return _piecewise(marked, tokenizer)  # trimmed offsets hide that the answer took the blank along
         last = bisect_left(starts, end, lo=first)
         labels[first:last] = ids[first:last]
     return ids, labels
+
+
+def _begins(ids: list[int], text: str, tokenizer: Any) -> bool:
+    """Whether these are the tokens of a text that ends there."""
+    return _ids(tokenizer(text, add_special_tokens=False, verbose=False)) == ids
 
 
 def _piecewise(marked: Marked, tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -4,67 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from template_stage import (
+    ANSWERS,
+    CASES,
+    CONTENT,
+    PHI3_MEDIUM,
+    SHIPPED,
+    conversations,
+    sentence_piece_tokenizer,
+    tokenizer,
+)
 from transformers import PreTrainedTokenizerFast
 
 from tuning.masks import IGNORED, Encoded, TemplateError, UnteachableError, encode, prompt_ids
-from tuning.rows import Example, Message, parse_row
-
-PHI3 = (
-    "{% for m in messages %}{% if m.role in ('system', 'user', 'assistant') %}"
-    "{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"
-)
-PHI3_MEDIUM = (  # writes the start of the answer after every question, and leaves system messages out
-    "{% for m in messages %}{% if m.role == 'user' %}"
-    "{{ '<|user|>\\n' + m.content + '<|end|>\\n<|assistant|>\\n' }}"
-    "{% elif m.role == 'assistant' %}{{ m.content + '<|end|>\\n' }}{% endif %}{% endfor %}"
-)
-PHI4 = (
-    "{% for m in messages %}"
-    "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content + '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant<|im_sep|>' }}{% endif %}"
-)
-CHATML = (
-    "{% if tools %}{{ '<|im_start|>system\\n' + tools | tojson + '<|im_end|>\\n' }}{% endif %}"
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content }}"
-    "{% for call in m.tool_calls or [] %}{{ '<call>' + call.function | tojson + '</call>' }}{% endfor %}"
-    "{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-TEMPLATES = {"phi3": PHI3, "phi4": PHI4, "chatml": CHATML}
-ENDS = {"phi3": "<|end|>", "phi4": "<|im_end|>", "chatml": "<|im_end|>"}
-SPECIAL = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-SPECIAL += ("<|im_start|>", "<|im_sep|>", "<|im_end|>")
-SHIPPED = Path(__file__).parents[2] / "models" / "tiny-phi3"
-
-
-@cache
-def tokenizer(template: str, *, swallow_spaces: bool = False, trim_offsets: bool = False) -> Any:
-    """A byte-level BPE that merges over words and line breaks, trained here."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    if trim_offsets:
-        core.post_processor = processors.ByteLevel(trim_offsets=True)
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=[AddedToken(text, rstrip=swallow_spaces, normalized=False) for text in SPECIAL],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    text = ["\n\n\n The answer\nto this\n\nis a good answer.  And\n\n that is all\n"] * 4
-    core.train_from_iterator(text, trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
-    made.chat_template = TEMPLATES.get(template, template)
-    return made
+from tuning.rows import Example, parse_row
+from tuning.templates import template_facts
 
 
 def taught(encoded: Encoded, with_tokenizer: Any) -> str:
@@ -76,34 +36,17 @@ def talk(*turns: tuple[str, str]) -> Example:
     return parse_row({"messages": [{"role": role, "content": content} for role, content in turns]}, "chat")
 
 
-CONTENT = st.text(st.sampled_from("ab \n\té€😀.answer"), min_size=1, max_size=12)
-ANSWERS = CONTENT.filter(lambda text: bool(text.strip()))
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> Example:
-    turns = [Message("system", draw(CONTENT))] if draw(st.booleans()) else []
-    for _ in range(draw(st.integers(1, 4))):
-        turns.append(Message("user", draw(CONTENT)))
-        for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
-            turns.append(Message("assistant", draw(ANSWERS), draw(st.integers(0, 1))))
-    turns.append(Message("user", draw(CONTENT)))
-    turns.append(Message("assistant", draw(ANSWERS), 1))
-    if draw(st.booleans()):
-        turns.append(Message("user", draw(CONTENT)))
-    return Example(tuple(turns))
-
-
 @pytest.mark.parametrize("trim_offsets", [False, True])
-@pytest.mark.parametrize("template", sorted(TEMPLATES))
+@pytest.mark.parametrize("name", sorted(CASES))
 @settings(max_examples=60, deadline=None)
-@given(example=conversations())
+@given(data=st.data())
 def test_the_text_under_the_mask_is_every_weighted_answer_and_its_end(
-    template: str, trim_offsets: bool, example: Example
+    name: str, trim_offsets: bool, data: st.DataObject
 ) -> None:
-    using = tokenizer(template, trim_offsets=trim_offsets)
+    case, using = CASES[name], tokenizer(name, trim_offsets=trim_offsets)
+    example = data.draw(conversations(case.shows))
     encoded = encode(example, using, None)
-    expected = "".join(turn.content + ENDS[template] for turn in example.messages if turn.weight)
+    expected = "".join(case.says(turn) + case.end for turn in example.messages if turn.weight)
     assert taught(encoded, using) == expected
     assert all(
         label in (IGNORED, token) for token, label in zip(encoded.input_ids, encoded.labels, strict=True)
@@ -111,17 +54,28 @@ def test_the_text_under_the_mask_is_every_weighted_answer_and_its_end(
     assert not encoded.truncated
 
 
-@pytest.mark.parametrize("template", sorted(TEMPLATES))
+@pytest.mark.parametrize("name", sorted(CASES))
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_blanks_that_belong_to_marks_change_nothing_else(name: str, data: st.DataObject) -> None:
+    case, using = CASES[name], sentence_piece_tokenizer(name)
+    example = data.draw(conversations(case.shows))
+    expected = "".join(case.says(turn) + case.end for turn in example.messages if turn.weight)
+    assert "".join(taught(encode(example, using, None), using).split()) == "".join(expected.split())
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
 @settings(max_examples=40, deadline=None)
 @given(question=CONTENT, answer=ANSWERS)
-def test_training_starts_to_answer_where_inference_does(template: str, question: str, answer: str) -> None:
-    using = tokenizer(template)
-    example = talk(("user", question), ("assistant", answer))
-    prompt = prompt_ids(example, using)
-    encoded = encode(example, using, None)
-    assert encoded.input_ids[: len(prompt)] == prompt
-    assert encoded.labels[: len(prompt)] == [IGNORED] * len(prompt)
-    assert IGNORED not in encoded.labels[len(prompt) :]
+def test_training_starts_to_answer_where_inference_does(name: str, question: str, answer: str) -> None:
+    for using in (tokenizer(name), sentence_piece_tokenizer(name)):
+        example = talk(("user", question), ("assistant", answer))
+        prompt = prompt_ids(example, using)
+        encoded = encode(example, using, None)
+        assert encoded.input_ids[: len(prompt)] == prompt
+        assert encoded.labels[: len(prompt)] == [IGNORED] * len(prompt)
+        assert IGNORED not in encoded.labels[len(prompt) :]
+        assert encoded.input_ids[-1] == template_facts(using).end_id
 
 
 @settings(max_examples=40, deadline=None)
@@ -247,8 +201,8 @@ def test_a_changed_template_is_looked_at_again() -> None:
     )
     example = talk(("user", "a"), ("assistant", "b"))
     for name in ("phi3", "phi4"):
-        using.chat_template = TEMPLATES[name]
-        assert taught(encode(example, using, None), using) == "b" + ENDS[name]
+        using.chat_template = CASES[name].template
+        assert taught(encode(example, using, None), using) == "b" + CASES[name].end
 
 
 def test_real_conversations_keep_their_answers() -> None:
