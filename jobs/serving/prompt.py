@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from serving.engine import PromptError
@@ -76,10 +77,8 @@ def end_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
         ids.update([configured] if isinstance(configured, int) else configured or [])
     vocabulary = tokenizer.get_vocab()
     ids.update(vocabulary[mark] for mark in END_OF_TURN if mark in vocabulary)
-    try:
+    with suppress(TemplateError):  # of a base model, or of a template that nobody could have trained with
         ids.add(template_facts(tokenizer).end_id)
-    except TemplateError:
-        pass  # a base model, or a template that nobody could have trained with
     return frozenset(ids)
 
 

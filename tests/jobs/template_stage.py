@@ -1,4 +1,4 @@
-"""Chat templates as models have them and as users write them, tokenizers for them, and random conversations."""
+"""Chat templates as models have them and users write them, tokenizers for them, random conversations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chat templates: what is refused with one sentence, a user's own, and the server's prompt being training's."""
+"""Chat templates: what is refused in one sentence, a user's own, and the server asking as training did."""
 
 from __future__ import annotations
 
