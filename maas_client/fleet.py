@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,16 +36,24 @@ class Fleet:
         self._places = places
         self._ledger = ledger
         self._clock = clock
+        self._listed: dict[str, tuple[float, EndpointList | None]] = {}
 
-    def lists(self) -> list[EndpointList]:
+    def lists(self, *, max_age_s: float = 0.0) -> list[EndpointList]:
         """What each backend lists: this machine, and every service that the settings or the ledger name.
 
-        An endpoint that was made in another target than the settings name now is listed as unknown.
+        An endpoint that was made in another target than the settings name now is listed as unknown. A
+        service is not asked again within `max_age_s` seconds.
         """
         traces = endpoint_traces(self._ledger.actions())
-        backends = self._places.in_use(trace.backend for trace in traces)
-        lists = (self._list(name, [one for one in traces if one.backend == name]) for name in backends)
-        return [one for one in lists if one is not None]
+        found = []
+        for backend in self._places.in_use(trace.backend for trace in traces):
+            at, listed = self._listed.get(backend, (float("-inf"), None))
+            if backend == LOCAL or time.monotonic() - at > max_age_s:
+                listed = self._list(backend, [one for one in traces if one.backend == backend])
+                self._listed[backend] = (time.monotonic(), listed)
+            if listed is not None:
+                found.append(listed)
+        return found
 
     def _list(self, backend: str, traces: list[EndpointTrace]) -> EndpointList | None:
         """What a backend lists; None where it serves nothing."""
@@ -105,6 +114,11 @@ class Fleet:
         except NotFoundError:
             return False
         return True
+
+    def knows(self, ref: EndpointRef) -> bool:
+        """Whether an endpoint was made from here and not deleted from here."""
+        traces = endpoint_traces(self._ledger.actions())
+        return any((one.backend, one.name) == (ref.backend, ref.name) for one in traces)
 
     def require(self, ref: EndpointRef) -> str:
         """The target that an endpoint is in, "" where that is not known or this machine.

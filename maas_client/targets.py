@@ -10,7 +10,9 @@ from maas_client.errors import TargetError
 _WORKSPACE = re.compile(
     r"workspace (?P<workspace>\S+) in (?P<group>[^,]+), subscription (?P<subscription>[0-9A-Za-z-]+)"
 )
-_ADDRESS = re.compile(r"https://[^\s()]+")
+_RESOURCE = re.compile(
+    r"(?:project (?P<project>\S+) of )?Foundry resource \S+ \((?:https://)?(?P<host>[^)/]+)[^)]*\)"
+)
 
 
 def require_target(what: str, made_in: str, named: Collection[str]) -> None:
@@ -32,6 +34,8 @@ def switch_hint(target: str) -> str:
             f"Set AZURE_SUBSCRIPTION_ID={found['subscription']} AZURE_RESOURCE_GROUP={found['group']} "
             f"AZUREML_WORKSPACE_NAME={found['workspace']} in the environment or in .env."
         )
-    if found := _ADDRESS.search(target):
-        return f"Set AZURE_OPENAI_ENDPOINT or FOUNDRY_PROJECT_ENDPOINT for {found[0]}."
+    if found := _RESOURCE.search(target):
+        if found["project"]:
+            return f"Set FOUNDRY_PROJECT_ENDPOINT=https://{found['host']}/api/projects/{found['project']}."
+        return f"Set AZURE_OPENAI_ENDPOINT=https://{found['host']} in the environment or in .env."
     return "Set the variables of .env.example for it."

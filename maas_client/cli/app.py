@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from maas_client.cli import chat, data, deploy, endpoints, jobs, models, runs, setup, simulate, watch
+from maas_client.cli import (
+    chat,
+    data,
+    deploy,
+    endpoints,
+    jobs,
+    models,
+    registered,
+    runs,
+    setup,
+    simulate,
+    watch,
+)
 from maas_client.errors import MaasError, QuotaError, UsageError
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app.command(rich_help_panel=START)(setup.init)
 app.command(rich_help_panel=START)(setup.doctor)
 app.command(rich_help_panel=START)(setup.schema)
 app.add_typer(data.app, name="data", rich_help_panel=START)
+models.app.command("registered")(registered.registered)
 app.add_typer(models.app, name="models", rich_help_panel=START)
 app.command(rich_help_panel=JOB)(jobs.plan)
 app.command(rich_help_panel=JOB)(jobs.submit)

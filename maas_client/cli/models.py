@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maas_client.cli.options import day_of
 from maas_client.cli.output import Output, OutputFormat, emit, table
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from maas_client.catalog import Fact, Gpu, Model, Route, Source
 
-app = typer.Typer(help="Base models, where they can be tuned, and GPU sizes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Base models, where they can be tuned, GPU sizes, and what was registered.", no_args_is_help=True
+)
 
 
 class RouteChoice(StrEnum):
@@ -34,14 +37,7 @@ Day = Annotated[
 
 def _day(text: str | None) -> date:
     """The day that --date names, else today."""
-    if text is None:
-        return date.today()
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        from maas_client.errors import UsageError
-
-        raise UsageError(f"--date {text!r} is not a day.", hint="Write it as 2026-11-24.") from None
+    return day_of(text) or date.today()
 
 
 @app.command("list")

@@ -111,6 +111,12 @@ def say(text: str, *, style: str | None = None) -> None:
     stderr_console().print(text, style=style)
 
 
+def say_target(target: str) -> None:
+    """Say which subscription and workspace or account a command works on; nothing for this machine."""
+    if target:
+        say(f"On {target}.", style="dim")
+
+
 def ask(question: str, *, yes: bool) -> None:
     """Ask before going on; ends the command with code 1 on no, and with 2 where nobody can answer."""
     if yes:

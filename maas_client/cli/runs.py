@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maas_client.cli.options import DryRun
-from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, table
+from maas_client.cli.consent import confirm_cost, confirm_plan
+from maas_client.cli.options import DryRun, Yes
+from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, say_target, table
 from maas_client.cli.views import metrics_view, plan_view
 
 if TYPE_CHECKING:
     from maas_client.backend import Backend
-    from maas_client.ledger import RunRecord
+    from maas_client.ledger import Action, RunRecord
     from maas_client.project import Project
     from maas_client.run import RunRef, RunState
 
@@ -32,7 +33,7 @@ def list_runs(
 ) -> None:
     """List runs, newest first; looks again at those that go on. An unknown state exits with 1."""
     project = _project()
-    records = [_fresh(project, record) for record in project.runs()[:limit]]
+    records = _fresh(project, project.runs()[:limit])
     rows = [[one.id, one.state.value, _when(one.created_at), _span(one), one.message] for one in records]
     columns = {"RUN": "left", "STATE": "left", "STARTED": "left", "TOOK": "right", "": "left"}
     emit(
@@ -49,13 +50,10 @@ def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
     project = _project()
     record = project.find(run)
     status = project.look(record)
-    actions = project.ledger.actions(record.id)
-    history = [
-        {"verb": one.verb, "begun_at": one.begun_at, "ended_at": one.ended_at, "error": one.error}
-        for one in actions
-    ]
+    history = [_history(one) for one in project.ledger.actions(record.id)]
     facts = {
         "run": str(record.ref),
+        "target": record.plan.get("target", ""),
         **status.to_dict(),
         "command": record.plan["command"],
         "hashes": record.plan["hashes"],
@@ -63,6 +61,13 @@ def show(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
     }
     emit(facts)
     _exit_if_unknown(status.state)
+
+
+def _history(action: Action) -> dict[str, Any]:
+    """One action on a run, or on what was made of it: its intent, and what came of it."""
+    came = "cut off, or going on" if action.ended_at is None else action.error or action.result
+    times = {"begun_at": action.begun_at, "ended_at": action.ended_at}
+    return {"verb": action.verb, "on": action.subject, **times, "intent": action.intent, "came_of_it": came}
 
 
 @app.command()
@@ -121,6 +126,7 @@ def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
     """Ask a run to stop; it writes a checkpoint first. A finished run is left alone."""
     project = _project()
     record = project.find(run)
+    _say_target(project, record)
     project.cancel(record)
     status = project.look(record)
     say(f"Run {record.id} {status.state.words}.")
@@ -132,6 +138,7 @@ def cancel(run: RunKey = "last", output: Output = OutputFormat.TABLE) -> None:
 def resume(
     run: RunKey = "last",
     dry_run: DryRun = False,
+    yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Go on with a failed or canceled run from its newest checkpoint."""
@@ -142,6 +149,9 @@ def resume(
         emit({"run": record.id, "state": state.value, "command": record.plan["command"]})
         _require_resumable(record, state)
         return
+    if project.places.is_service(record.backend):
+        _say_target(project, record)
+        confirm_cost(str(record.plan.get("cost") or "unknown"), f"Resume {record.id}?", yes=yes)
     project.resume(record)
     record = project.find(record.id)
     say(f"Run {record.id} is {record.state} again; watch it: maas watch {record.id}")
@@ -156,6 +166,11 @@ def _require_resumable(record: RunRecord, state: RunState) -> None:
     if state not in {RunState.FAILED, RunState.CANCELED}:
         hint = "Only a failed or canceled run can be resumed."
         raise ConflictError(f"Run {record.id} {state.words}.", operation="resume", hint=hint)
+
+
+def _say_target(project: Project, record: RunRecord) -> None:
+    if project.places.is_service(record.backend):
+        say_target(project.require(record))
 
 
 def _exit_if_unknown(state: RunState) -> None:
@@ -175,6 +190,7 @@ def download(
 
     project = _project()
     record = project.find(run)
+    project.require(record)
     folder = fetch_artifact(project.platform(record.backend).jobs, record.ref, to or Path(record.id))
     emit({"run": record.id, "folder": str(folder)}, str(folder))
 
@@ -187,6 +203,7 @@ def evaluate(
         Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")
     ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show what training changed on the held-out rows, or score a model on other rows with --data."""
@@ -194,6 +211,8 @@ def evaluate(
     record = _run_behind(project, what)
     if data is None:
         result = project.artifact(record).result
+        if not result:
+            say("The service measured nothing; score the model on rows of your own with --data.")
         emit(dict(result), metrics_view(result))
         return
     plan = project.plan_evaluation(record, data)
@@ -203,6 +222,9 @@ def evaluate(
     from maas_client.dashboard.live import watch_run
     from maas_client.journey import require_success
 
+    if not plan.is_free:
+        say_target(plan.target)
+        confirm_plan(plan, yes=yes)
     scoring = project.submit(plan)
     require_success(scoring, watch_run(project, scoring))
     result = project.artifact(scoring).result
@@ -222,31 +244,35 @@ def _project() -> Project:
     return open_project()
 
 
-def _fresh(project: Project, record: RunRecord) -> RunRecord:
-    """The record after another look, unless it has ended.
+def _fresh(project: Project, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records after another look at those that have not ended, all of a backend at once.
 
     What cannot be looked at stays as last seen, said as unknown.
     """
     from dataclasses import replace
 
-    from maas_client.errors import ServiceError
+    from maas_client.errors import MaasError
     from maas_client.run import RunState
 
-    if record.state.is_final:
-        return record
-    try:
-        seen = project.look(record)
-    except ServiceError as error:
-        return replace(record, state=RunState.UNKNOWN, message=error.message)
-    return replace(
-        record,
-        state=seen.state,
-        native_state=seen.native_state,
-        message=seen.message,
-        seen_at=seen.seen_at,
-        started_at=seen.started_at,
-        ended_at=seen.ended_at,
-    )
+    seen = project.look_at_all([record for record in records if not record.state.is_final])
+
+    def fresh(record: RunRecord) -> RunRecord:
+        status = seen.get(record.id)
+        if status is None:
+            return record
+        if isinstance(status, MaasError):
+            return replace(record, state=RunState.UNKNOWN, message=status.message)
+        return replace(
+            record,
+            state=status.state,
+            native_state=status.native_state,
+            message=status.message,
+            seen_at=status.seen_at,
+            started_at=status.started_at,
+            ended_at=status.ended_at,
+        )
+
+    return [fresh(record) for record in records]
 
 
 def _when(at: float) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from maas_client.cli.output import Output, OutputFormat, emit, say, table
+from maas_client.cli.output import Output, OutputFormat, emit, say
+from maas_client.cli.views import checks_view
 
 
 def init(
@@ -29,18 +30,31 @@ def init(
     emit([str(path) for path in written], "\n".join(map(str, written)))
 
 
-def doctor(output: Output = OutputFormat.TABLE) -> None:
-    """Check this machine for what jobs need. Exits with 2 when something is missing."""
-    from maas_client.doctor import examine
+def doctor(
+    azure: Annotated[
+        bool | None,
+        typer.Option(
+            "--azure/--no-azure",
+            help="Look at Azure, too, or leave it out.",
+            show_default="where the settings name something there",
+        ),
+    ] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Check this machine, and Azure where it is set, for what jobs need.
+
+    Exits with 2 when something is missing. What cannot be learned, such as without a network, is unknown.
+    """
+    from maas_client.doctor import examine, examine_azure, names_azure
     from maas_client.project import open_project
 
-    checks = examine(open_project())
-    rows = [
-        ["ok" if one.ok else "MISSING", one.name, one.detail, "" if one.ok else one.hint] for one in checks
-    ]
-    columns = {"": "left", "CHECK": "left", "FOUND": "left", "TRY": "left"}
-    emit([one.to_dict() for one in checks], table(columns, rows))
-    if not all(one.ok for one in checks):
+    project = open_project()
+    checks = examine(project)
+    if azure or (azure is None and names_azure()):
+        say("Asking Azure ...", style="dim")
+        checks += examine_azure(project)
+    emit([one.to_dict() for one in checks], checks_view(checks))
+    if any(one.ok is False for one in checks):
         raise typer.Exit(2)
 
 

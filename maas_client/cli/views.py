@@ -1,30 +1,46 @@
-"""What people see of a plan, of metrics and of a finished journey."""
+"""What people see of a plan, of checks, of metrics and of a finished journey."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from maas_client.cli.pages import Page, Table
 
 if TYPE_CHECKING:
+    from maas_client.check import Check
     from maas_client.journey import Journey
     from maas_client.plan import Plan
 
+_LONGEST_DETAIL = 120
+_MARKS = {True: "ok", False: "MISSING", None: "unknown"}
 
-def plan_view(plan: Plan) -> Page:
-    """The run, its command, its cost, every step and what may go wrong."""
+
+def plan_view(plan: Plan, checks: Sequence[Check] = ()) -> Page:
+    """The run, its command, its cost, every step, what may go wrong, and what the service said."""
     steps = Table(
         {"": "left", "what": "left", "detail": "left"},
-        [[step.verb, step.what, step.detail] for step in plan.steps],
+        [[step.verb, step.what, _shortened(step.detail)] for step in plan.steps],
     )
     lines = [
         f"run       {plan.run_id}",
         f"target    {plan.target}",
-        f"command   {plan.job.command}",
+        *([f"command   {plan.job.command}"] if plan.job.command else []),
         f"cost      {plan.cost}",
     ]
-    return Page(*lines, "", steps, *(f"warning: {one}" for one in plan.warnings))
+    answers: list[str | Table] = ["", checks_view(checks)] if checks else []
+    return Page(*lines, "", steps, *(f"warning: {one}" for one in plan.warnings), *answers)
+
+
+def checks_view(checks: Sequence[Check]) -> Table:
+    """A row for each thing that was looked at: what was found, and what to try where it is not fine."""
+    rows = [[_MARKS[one.ok], one.name, one.detail, "" if one.ok else one.hint] for one in checks]
+    return Table({"": "left", "CHECK": "left", "FOUND": "left", "TRY": "left"}, rows)
+
+
+def _shortened(detail: str) -> str:
+    """A detail that fits a table; `-o json` has it whole."""
+    return detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 4]} ..."
 
 
 def metrics_view(result: Mapping[str, Any]) -> Table:
@@ -38,7 +54,9 @@ def metrics_view(result: Mapping[str, Any]) -> Table:
 
 def journey_view(journey: Journey) -> Page:
     """The end of a journey: the measured improvement, the version, the endpoint and its answer."""
-    parts: list[str | Table] = [f"Run {journey.run.id} succeeded.", metrics_view(journey.result)]
+    parts: list[str | Table] = [f"Run {journey.run.id} succeeded."]
+    if any(journey.result.get(key) for key in ("before", "after", "metrics")):
+        parts.append(metrics_view(journey.result))
     if journey.model is not None:
         parts.append(f"Registered {journey.model.ref}")
     if journey.endpoint is not None:
@@ -47,7 +65,8 @@ def journey_view(journey: Journey) -> Page:
     if journey.sample is not None and journey.answer is not None:
         parts.append(f"  asked      {journey.sample['prompt']}")
         parts.append(f"  answered   {journey.answer.text}")
-        parts.append(f"  expected   {journey.sample['expected']}")
+        if expected := journey.sample.get("expected"):
+            parts.append(f"  expected   {expected}")
     return Page(*parts)
 
 

@@ -35,7 +35,7 @@ def test_leaving_a_question_leaves_the_cursor_on_a_line_of_its_own(empty_home: P
     folder.mkdir(parents=True)
     (folder / "endpoint.json").write_text(json.dumps(record))
     shown = on_a_terminal("endpoints", "delete", "card", typed="\x04", MAAS_HOME=str(empty_home / "home"))
-    assert "Delete endpoint card?" in shown
+    assert "Delete endpoint card, which serves card:1?" in shown
     assert shown.endswith("\n")
     assert folder.is_dir()
 
