@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from maas_client.backend import Platform, Registry, Serving
     from maas_client.check import Check
     from maas_client.endpoint import EndpointAccess, EndpointStatus
+    from maas_client.errors import MaasError
     from maas_client.model import RegisteredModel
     from maas_client.plan import Plan
     from maas_client.run import Artifact
@@ -67,18 +68,21 @@ class Project:
         """Everything that a submission would do; sends and writes nothing. Raises PlanError."""
         return self.platform(spec.backend).jobs.plan(spec)
 
-    def preflight(self, plan: Plan) -> tuple[Check, ...]:
-        """Everything that can be found out before a run is sent; asks a service, changes nothing.
+    def preflight(self, plan: Plan, *, again: bool = False, ask_service: bool = True) -> tuple[Check, ...]:
+        """Everything that can be found out before a run is sent; changes nothing.
 
-        Raises DataError for bad rows and PlanError for checks that failed; returns the others. A plan whose
-        run is there already was checked before: nothing is looked at.
+        Raises DataError for bad rows and, where the service is asked, PlanError for checks that failed;
+        returns the others. A plan whose run is there was looked at before: nothing is done, unless it is to
+        run `again`.
         """
-        if self.ledger.knows(plan.backend, plan.fingerprint):
+        is_known = self.ledger.knows(plan.backend, plan.fingerprint)
+        if is_known and not again:
             return ()
         from maas_client.preflight import check_plan, check_rows
 
-        check_rows(plan.spec)
-        return check_plan(self.platform(plan.backend).jobs, plan)
+        if not is_known:
+            check_rows(plan.spec)
+        return check_plan(self.platform(plan.backend).jobs, plan) if ask_service else ()
 
     def submit(self, plan: Plan, *, again: bool = False, checked: bool = False) -> RunRecord:
         """Start the plan's run, or take up the one that this plan started before.
@@ -89,7 +93,7 @@ class Project:
         """
         self.places.require(plan.backend, plan.target, f"The plan of {plan.run_id}")
         if not checked:
-            self.preflight(plan)
+            self.preflight(plan, again=again)
         record, new = self.ledger.adopt_or_add(
             name=plan.spec.name,
             backend=plan.backend,
@@ -143,6 +147,12 @@ class Project:
         with suppress(QuotaError):
             self.ledger.seen(record.id, status)
         return status
+
+    def look_at_all(self, records: Sequence[RunRecord]) -> Mapping[str, RunStatus | MaasError]:
+        """Look once at many runs, in few requests: the status by run id, or why there is none."""
+        from maas_client.rounds import look_at_all
+
+        return look_at_all(self.places, self.ledger, records)
 
     def cancel(self, record: RunRecord) -> None:
         """Ask a run to stop. A finished run is left alone."""
@@ -236,12 +246,13 @@ class Project:
         """
         return self.fleet.deploy(model, spec, backend)
 
-    def endpoints(self) -> list[EndpointStatus]:
+    def endpoints(self, *, max_age_s: float = 0.0) -> list[EndpointStatus]:
         """Every endpoint on every backend, with whether it bills.
 
         Endpoints of a backend that cannot be asked are in an unknown state; `endpoint_lists` has its error.
+        A service is not asked again within `max_age_s` seconds.
         """
-        return [status for one in self.endpoint_lists() for status in one.endpoints]
+        return [status for one in self.fleet.lists(max_age_s=max_age_s) for status in one.endpoints]
 
     def endpoint_lists(self) -> list[EndpointList]:
         """The endpoints backend by backend, with the error of one that could not be asked."""

@@ -76,7 +76,7 @@ def submit(
     if dry_run:
         _show(project, made, offline=no_checks)
         return
-    _make_ready(project, made, no_checks=no_checks)
+    _make_ready(project, made, again=again, no_checks=no_checks)
     confirm_plan(made, yes=yes)
     record = project.submit(made, again=again, checked=True)
     look = "see it" if record.state.is_final else "watch it"
@@ -108,7 +108,7 @@ def run(
     if dry_run:
         _show(project, made, offline=no_checks)
         return
-    _make_ready(project, made, no_checks=no_checks)
+    _make_ready(project, made, again=again, no_checks=no_checks)
     confirm_plan(made, yes=yes)
     from maas_client.dashboard.live import watch_run
     from maas_client.journey import bill_words, travel
@@ -166,10 +166,10 @@ def _asked(project: Project, made: Plan) -> tuple[Check, ...]:
         return (Check("Azure", None, error.message, error.hint),)
 
 
-def _make_ready(project: Project, made: Plan, *, no_checks: bool) -> None:
+def _make_ready(project: Project, made: Plan, *, again: bool, no_checks: bool) -> None:
     """Read the rows and ask the service. Raises DataError and PlanError; what stays unknown is said."""
     if project.places.is_service(made.backend):
         say_target(made.target)
-    for one in project.preflight(made, ask_service=not no_checks):
+    for one in project.preflight(made, again=again, ask_service=not no_checks):
         if one.ok is None:
             say(f"unknown: {one.name}: {one.detail}", style="yellow")
