@@ -70,7 +70,7 @@ def put_job(client: Any, name: str, body: Mapping[str, Any], *, code: Path | str
         instance_count=resources.get("instanceCount"),
         instance_type=resources.get("instanceType"),
         shm_size=resources.get("shmSize"),
-        timeout=_seconds(limits.get("timeout")),
+        timeout=seconds_of(limits.get("timeout")),
         job_tier=queue.get("jobTier"),
     )
     with _hushed():
@@ -118,7 +118,7 @@ def _identity(asked: Mapping[str, Any] | None) -> Any:
     return kinds[asked["identityType"]]() if asked else None
 
 
-def _seconds(duration: str | None) -> int | None:
+def seconds_of(duration: str | None) -> int | None:
     """Seconds in an ISO 8601 duration of whole numbers, None for none."""
     match = _DURATION.fullmatch(duration or "")
     if match is None or not duration:

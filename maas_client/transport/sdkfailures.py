@@ -136,8 +136,12 @@ def _as(kind: type[MaasError], error: BaseException, operation: str) -> MaasErro
 
 
 def _by_response(error: BaseException, operation: str) -> ServiceError:
-    """An error that carries an HTTP answer: its status, its words, its ids."""
+    """An error that carries an HTTP answer: its status, its words, its ids.
+
+    A success is the last look at an operation that failed after it was accepted: no status of its own.
+    """
     status = getattr(error, "status_code", None)
+    status = None if status is not None and status < 300 else status
     headers = _headers(error)
     words = _words(error, headers)
     ids = Answer(status or 0, headers).request_ids or words.ids

@@ -17,6 +17,7 @@ def open_here(home: Path, clock: Callable[[], float]) -> Platform:
     """The workspace of the settings. Nothing is asked before it is needed; plans ask nothing at all."""
     from maas_client.backend import Platform
     from maas_client.backends.azureml.jobs import AzuremlJobs
+    from maas_client.workspace.models import WorkspaceModels
 
     home = home.absolute()
 
@@ -27,9 +28,9 @@ def open_here(home: Path, clock: Callable[[], float]) -> Platform:
 
         return open_workspace(settings())
 
-    models = endpoints = None
     jobs = AzuremlJobs(home, target=_target, workspace=workspace, clock=clock)
-    return Platform("azureml", jobs, models, endpoints, targets=lambda: (str(_target()),))
+    models = WorkspaceModels(workspace)
+    return Platform("azureml", jobs, models, None, targets=lambda: (str(_target()),))
 
 
 def _target() -> Target:

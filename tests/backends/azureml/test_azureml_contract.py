@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract import BackendContract
+from tests.contract import BackendContract, RegistryContract
 
 pytestmark = pytest.mark.slow
 
 
 class TestAzuremlJobs(BackendContract):
     """Runs."""
+
+
+class TestAzuremlModels(RegistryContract):
+    """Models."""
