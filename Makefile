@@ -62,6 +62,7 @@ bench: setup-dev
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/data_check.py
 	$(BIN)/python bench/training_throughput.py
+	$(BIN)/python bench/submit_roundtrips.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
