@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def open_here(home: Path, clock: Callable[[], float]) -> Platform:
     """The workspace of the settings. Nothing is asked before it is needed; plans ask nothing at all."""
     from maas_client.backend import Platform
+    from maas_client.backends.azureml.endpoints import AzuremlEndpoints
     from maas_client.backends.azureml.jobs import AzuremlJobs
     from maas_client.workspace.models import WorkspaceModels
 
@@ -30,7 +31,8 @@ def open_here(home: Path, clock: Callable[[], float]) -> Platform:
 
     jobs = AzuremlJobs(home, target=_target, workspace=workspace, clock=clock)
     models = WorkspaceModels(workspace)
-    return Platform("azureml", jobs, models, None, targets=lambda: (str(_target()),))
+    endpoints = AzuremlEndpoints(home, workspace=workspace, models=models, clock=clock)
+    return Platform("azureml", jobs, models, endpoints, targets=lambda: (str(_target()),))
 
 
 def _target() -> Target:
