@@ -30,7 +30,10 @@ _RESULT = "result.json"
 
 
 class ClassicJobs:
-    """The Backend of the classic route. `home` is Foundry's folder; the workspace opens when it is needed."""
+    """The Backend of the classic route. `home` is Foundry's folder; the workspace opens when it is needed.
+
+    `files` are the workspace's own unless others are given.
+    """
 
     name = NAME
 
@@ -41,11 +44,13 @@ class ClassicJobs:
         *,
         workspace: Callable[[], Workspace],
         clock: Callable[[], float],
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self._settings = settings
         self._home = home / "classic"
         self._open = workspace
         self._clock = clock
+        self._open_files = files
 
     @property
     def _workspace(self) -> Workspace:
@@ -65,6 +70,8 @@ class ClassicJobs:
 
     @cached_property
     def _files(self) -> Files:
+        if self._open_files is not None:
+            return self._open_files()
         from maas_client.workspace.files import Files
 
         return Files(self._workspace)
