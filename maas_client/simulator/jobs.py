@@ -217,13 +217,15 @@ def list_jobs(call: Call) -> Reply:
     view = call.query.get("listViewType", "ActiveOnly")
     kind, tag = call.query.get("jobType"), call.query.get("tag")
     found = [
-        _shown(call.world, each)
+        each
         for each in reversed(call.world.store.members(f"{call.workspace_id}/jobs"))
         if (view == "All" or bool(each["properties"]["isArchived"]) == (view == "ArchivedOnly"))
         and (kind is None or each["properties"]["jobType"] == kind)
         and (tag is None or _has_tag(each, tag))
     ]
-    return page(call, found)
+    reply = page(call, found)
+    reply.body["value"] = [_shown(call.world, each) for each in reply.body["value"]]
+    return reply
 
 
 def _has_tag(job: Resource, tag: str) -> bool:

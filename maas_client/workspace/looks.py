@@ -102,21 +102,20 @@ def find_runs(jobs: Jobs, run_ids: Collection[str]) -> dict[str, Mapping[str, An
 
 def _from_list(jobs: Jobs, wanted: set[str]) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
     """What the list shows of the wanted runs, and those of which no newer attempt can come any more."""
-    found: dict[str, Mapping[str, Any]] = {}
+    ours: list[Mapping[str, Any]] = []
     firsts: set[str] = set()
-    newest_first, last, missing = True, float("inf"), len(wanted)
-    pages: Iterator[Any] = iter(()) if missing <= 1 else enumerate(jobs.pages(tag=RUN_TAG), 1)
+    newest_first, last = True, float("inf")
+    pages: Iterator[Any] = enumerate(jobs.pages(tag=RUN_TAG), 1) if len(wanted) > 1 else iter(())
     for number, page in pages:
         for body in page:
             run_id, attempt = attempt_of(body)
-            firsts |= {run_id} if attempt == 1 else set()
+            if run_id in wanted:
+                ours.append(body)
+                firsts |= {run_id} if attempt == 1 else set()
             made = created_at(body)
             newest_first = newest_first and made is not None and made <= last
             last = last if made is None else made
-        ours = [body for body in page if attempt_of(body)[0] in wanted]
-        found = newest_attempts([*found.values(), *ours])
-        missing = len(wanted - firsts)
         # A run's first attempt is its oldest: below it in the list there is nothing of the run.
-        if newest_first and missing <= number:
+        if newest_first and len(wanted) - len(firsts) <= number:
             break
-    return found, wanted & firsts
+    return newest_attempts(ours), firsts
