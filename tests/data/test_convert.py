@@ -38,6 +38,33 @@ def test_labels_become_the_conversation_that_training_teaches(tmp_path: Path) ->
     assert [asked["content"], answered["content"]] == [turn.content for turn in example.messages]
 
 
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("ner", {"tokens": ["Zoe", "paid"], "tags": ["B-person", "O"]}),
+        ("ner", {"text": "Zoe paid", "entities": [{"start": 0, "end": 3, "label": "person"}]}),
+        ("qa", {"context": "It is red.", "question": "Which color?", "answers": ["red", "Red"]}),
+        ("translation", {"source": "yes", "target": "oui"}),
+        ("summarization", {"document": "A long text.", "summary": "Text."}),
+        ("summarization", {"prompt": "A long text.", "completion": "Text."}),
+    ],
+)
+def test_every_task_with_an_answer_becomes_the_turns_that_training_teaches(
+    tmp_path: Path, task: str, row: dict[str, Any]
+) -> None:
+    [found] = written(tmp_path, json.dumps(row) + "\n", task)
+    example = tuning_module("rows").parse_row(row, task)
+    taught = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+    assert found == {"messages": taught}
+
+
+@pytest.mark.parametrize("task", ["domain", "music", "text-generation"])
+def test_tasks_of_plain_text_have_no_conversation(tmp_path: Path, task: str) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "Once upon a time"}\n')
+    assert plain_text_line(source, task) == 1
+
+
 def test_csv_becomes_messages(tmp_path: Path) -> None:
     found = written(tmp_path, 'text,label\n"a, b",c\n', "classification", name="rows.csv")
     assert found[0]["messages"][-1] == {"role": "assistant", "content": "c"}

@@ -24,7 +24,7 @@ from maas_client.backends.foundry.classic.wire import (
     tuning_body,
 )
 from maas_client.backends.offers import require_offer
-from maas_client.bundled import jobs_folder
+from maas_client.bundled import jobs_folder, tuning_module
 from maas_client.catalog import RouteName, find_model, lookup
 from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.data.convert import CONVERSION, PLAIN_TEXT_HINT, plain_text_line
@@ -193,8 +193,16 @@ def _later_steps(spec: JobSpec, region: str | None) -> Iterator[PlanStep]:
     )
 
 
+def _prompt_caution(spec: JobSpec) -> Iterator[str]:
+    """The bundled server puts the task's prompt before what it is asked; the service does not."""
+    prompt = tuning_module("tasks").TASKS[spec.task].prompt if spec.deploy else ""
+    if prompt:
+        yield f"Ask the endpoint as the rows ask: {prompt.strip()!r} goes before the text."
+
+
 def _cautions(spec: JobSpec, on: date, region: str | None) -> Iterator[str]:
     """What may go wrong, a sentence each."""
+    yield from _prompt_caution(spec)
     if is_managed(spec):
         model = lookup(spec.model)
         if model is not None and (refusal := model.refusal(CATALOG_ROUTE, on)) is not None:

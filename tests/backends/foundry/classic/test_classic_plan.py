@@ -142,6 +142,20 @@ def test_tasks_become_the_two_that_the_service_knows(
     assert config(planned(specify(task=task, rows=rows)))["task_type"] == kind
 
 
+def test_a_task_s_prompt_is_said_where_an_endpoint_is_asked_for(specify: Specify) -> None:
+    parts = {
+        "task": "summarization",
+        "rows": '{"document": "a", "summary": "b"}\n',
+        "register": {"name": "c1"},
+    }
+    said = " ".join(planned(specify(**parts, deploy={"name": "c1"})).warnings)
+    assert "goes before the text" in said
+    assert "goes before the text" not in " ".join(planned(specify(**parts)).warnings)
+    assert "goes before" not in " ".join(
+        planned(specify(register={"name": "c1"}, deploy={"name": "c1"})).warnings
+    )
+
+
 def test_plain_text_is_refused_before_anything_is_sent(specify: Specify) -> None:
     with pytest.raises(DataError, match="line 1: plain text has no prompt") as caught:
         planned(specify(task="text-generation", rows='{"text": "Once"}\n'))
@@ -375,16 +389,17 @@ def test_planning_loads_nothing_that_talks_to_a_network(
     script = """
 import sys
 from pathlib import Path
-from maas_client.backends import open_platform
+from maas_client.backends.foundry import open_here
 from maas_client.spec import JobSpec
 spec = JobSpec.model_validate_json(Path(sys.argv[1]).read_text())
-plan = open_platform("foundry", home=Path(sys.argv[2])).jobs.plan(spec)
+plan = open_here(Path(sys.argv[2]), lambda: 1795660000.0).jobs.plan(spec)
 print(plan.run_id)
 heavy = {"azure", "httpx", "requests", "openai", "torch", "numpy"}
 sys.exit(str(heavy & {name.partition(".")[0] for name in sys.modules} or ""))
 """
     file = tmp_path / "spec.json"
-    file.write_text(specify().model_dump_json(by_alias=True))
+    spec = specify(register={"name": "c1"}, deploy={"name": "c1"})
+    file.write_text(spec.model_dump_json(by_alias=True))
     command = [sys.executable, "-c", script, str(file), str(tmp_path / "home")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.stderr.strip() == ""
