@@ -123,8 +123,8 @@ class _Teller:
         self._told = ""
 
     def __call__(self, status: EndpointStatus) -> None:
-        words = status.message.rstrip(".") or status.native_state
-        text = f"Endpoint {status.ref.name} is {status.state}: {words}."
+        words = f": {status.message.rstrip('.')}" if status.message else ""
+        text = f"Endpoint {status.ref.name} is {status.state}{words}."
         if text != self._told:
             self._told = text
             self._tell(text)

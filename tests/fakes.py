@@ -16,7 +16,7 @@ from maas_client.backend import Platform, Watch
 from maas_client.check import Check
 from maas_client.command import CommandJob, training_command
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import ConflictError, NotFoundError
+from maas_client.errors import ConflictError, MaasError, NotFoundError
 from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.plan import Plan, PlanStep, job_hashes
 from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunState, RunStatus
@@ -33,7 +33,11 @@ class CutOffError(BaseException):
 
 @dataclass
 class World:
-    """What outlives a process. `cut_at` is the boundary to die at: two a call, around its effect."""
+    """What outlives a process. `cut_at` is the boundary to die at: two a call, around its effect.
+
+    With `named` it is a service, and these are the targets that the settings name. `trouble` is raised by
+    every listing and every look at an endpoint.
+    """
 
     folder: Path
     url: str = "http://127.0.0.1:9"
@@ -47,6 +51,15 @@ class World:
     versions: list[RegisteredModel] = field(default_factory=list)
     endpoints: dict[str, EndpointStatus] = field(default_factory=dict)
     endpoint_cost: str = ""
+    name: str = NAME
+    target: str = "memory"
+    named: tuple[str, ...] | None = None
+    checks: tuple[Check, ...] = ()
+    is_free: bool = True
+    result: Mapping[str, object] = field(default_factory=lambda: dict(RESULT))
+    has_samples: bool = True
+    trouble: MaasError | None = None
+    shares: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -62,28 +75,31 @@ class World:
 
     def open(self) -> Platform:
         """The platform as a new process finds it."""
-        return Platform(NAME, FakeJobs(self), FakeModels(self), FakeEndpoints(self))
+        named = self.named
+        targets = None if named is None else (lambda: named)
+        return Platform(self.name, FakeJobs(self), FakeModels(self), FakeEndpoints(self), targets)
 
 
 class FakeJobs:
     """A Backend whose runs go on by one step a look and then succeed."""
 
-    name = NAME
-
     def __init__(self, world: World) -> None:
         self.world = world
+        self.name = world.name
 
     def plan(self, spec: JobSpec, job: CommandJob | None = None) -> Plan:
         job = job or training_command(spec)
         steps = (PlanStep("start", job.command),)
-        return Plan(spec, NAME, "memory", job, steps, "free: nothing runs", True, job_hashes(job))
+        cost = "free: nothing runs" if self.world.is_free else "$1.00 an hour"
+        hashes = job_hashes(job)
+        return Plan(spec, self.name, self.world.target, job, steps, cost, self.world.is_free, hashes)
 
     def submit(self, plan: Plan) -> RunRef:
         with self.world.step("submit"):
             if plan.run_id not in self.world.states:
                 self.world.submissions.append(plan.run_id)
                 self.world.states[plan.run_id] = RunState.QUEUED
-        return RunRef(NAME, plan.run_id)
+        return RunRef(self.name, plan.run_id)
 
     def status(self, ref: RunRef) -> RunStatus:
         with self.world.step("status"):
@@ -95,7 +111,8 @@ class FakeJobs:
         return RunStatus(state, state.value, seen_at=float(len(self.world.boundaries)))
 
     def check(self, plan: Plan) -> tuple[Check, ...]:
-        return ()
+        with self.world.step("check"):
+            return self.world.checks
 
     def statuses(self, refs: Sequence[RunRef]) -> Mapping[RunRef, RunStatus]:
         return {ref: self.status(ref) for ref in refs if ref.id in self.world.states}
@@ -128,8 +145,9 @@ class FakeJobs:
                 raise ConflictError(f"Run {ref.id} is {self._known(ref)}.")
             folder = self.world.folder / ref.id
             (folder / "model").mkdir(parents=True, exist_ok=True)
-            (folder / "samples.jsonl").write_text(json.dumps(SAMPLE) + "\n", encoding="utf-8")
-        return Artifact(folder, RESULT)
+            if self.world.has_samples:
+                (folder / "samples.jsonl").write_text(json.dumps(SAMPLE) + "\n", encoding="utf-8")
+        return Artifact(folder, self.world.result)
 
     def download(self, ref: RunRef, folder: Path, *, watch: Watch | None = None) -> None:
         shutil.copytree(self.artifact(ref).folder, folder, dirs_exist_ok=True)
@@ -157,6 +175,8 @@ class FakeModels:
         return made
 
     def list(self, name: str | None = None) -> tuple[RegisteredModel, ...]:
+        if self.world.trouble is not None:
+            raise self.world.trouble
         return tuple(model for model in reversed(self.world.versions) if name in (None, model.ref.name))
 
     def get(self, name: str, version: int | None = None) -> RegisteredModel:
@@ -181,11 +201,15 @@ class FakeEndpoints:
             if known is not None and known.model.rpartition(":")[0] != model.name:
                 raise ConflictError(f"Endpoint {spec.name} serves {known.model}.")
             if known is None or known.model != str(model):
-                ref = EndpointRef(NAME, spec.name)
-                known = EndpointStatus(ref, EndpointState.STARTING, "starting", 1.0, str(model), Billing.FREE)
+                ref = EndpointRef(self.world.name, spec.name)
+                bills = Billing.BILLING if self.world.endpoint_cost else Billing.FREE
+                known = EndpointStatus(ref, EndpointState.STARTING, "starting", 1.0, str(model), bills)
+                known = replace(known, cost=self.world.endpoint_cost)
                 self.world.endpoints[spec.name] = replace(
                     known, url=self.world.url, expires_at=spec.ttl_s + 1.0
                 )
+            elif self.world.named is not None:
+                self.world.endpoints[spec.name] = replace(known, state=EndpointState.READY)
         return self.world.endpoints[spec.name]
 
     def status(self, ref: EndpointRef) -> EndpointStatus:
@@ -196,6 +220,8 @@ class FakeEndpoints:
         return known
 
     def list(self) -> tuple[EndpointStatus, ...]:
+        if self.world.trouble is not None:
+            raise self.world.trouble
         return tuple(self.world.endpoints.values())
 
     def access(self, ref: EndpointRef) -> EndpointAccess:
@@ -205,13 +231,20 @@ class FakeEndpoints:
         return EndpointAccess(self.world.url, self._known(ref).model, "key")
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        return {self._known(ref).model: 100}
+        known = self._known(ref)
+        if shares is not None:
+            if sum(shares.values()) != 100:
+                raise ConflictError("The shares are not 100 together.")
+            self.world.shares = dict(shares)
+        return self.world.shares or {known.model: 100}
 
     def delete(self, ref: EndpointRef) -> None:
         with self.world.step("delete"):
             self.world.endpoints.pop(ref.name, None)
 
     def _known(self, ref: EndpointRef) -> EndpointStatus:
+        if self.world.trouble is not None:
+            raise self.world.trouble
         if ref.name not in self.world.endpoints:
             raise NotFoundError(f"There is no endpoint {ref.name}.")
         return self.world.endpoints[ref.name]

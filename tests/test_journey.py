@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from maas_client.cli.views import journey_view
+from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import RunCanceledError, RunFailedError, StillRunningError
 from maas_client.following import follow
-from maas_client.journey import Journey, first_sample, require_success, travel
+from maas_client.journey import Journey, bill_words, require_success, travel
 from maas_client.ledger import RunRecord
 from maas_client.project import Project
-from maas_client.run import Artifact, RunState, RunStatus
+from maas_client.run import RunState, RunStatus
 from maas_client.specfile import load_spec
 from tests.conftest import JOB
 from tests.fakes import NAME, RESULT, CutOffError, World
@@ -91,7 +94,7 @@ def test_a_journey_ends_where_the_job_file_ends(tmp_path: Path, write_job: Write
     assert len(world.submissions) == 1
 
 
-BOUNDARIES = 24
+BOUNDARIES = 26
 
 
 @pytest.mark.parametrize("cut_at", range(BOUNDARIES))
@@ -117,7 +120,16 @@ def test_every_boundary_of_a_journey_was_cut(tmp_path: Path, write_job: WriteJob
     go(world, tmp_path / "home", write_job(ALL_THE_WAY))
     assert len(world.boundaries) == BOUNDARIES
     verbs = {boundary.partition(" ")[2] for boundary in world.boundaries}
-    assert verbs == {"submit", "status", "artifact", "register", "deploy", "endpoint status", "access"}
+    assert verbs == {
+        "check",
+        "submit",
+        "status",
+        "artifact",
+        "register",
+        "deploy",
+        "endpoint status",
+        "access",
+    }
 
 
 def test_again_is_a_second_run_and_version_and_the_endpoint_serves_it(
@@ -153,10 +165,48 @@ def test_what_became_of_a_run(
     require_success(record, RunStatus(RunState.SUCCEEDED, "word", seen_at=1.0))
 
 
-@pytest.mark.parametrize(
-    ("text", "sample"), [(None, None), ("", None), ("\n", None), ('{"a": 1}\n{"a": 2}', {"a": 1})]
-)
-def test_the_first_sample(tmp_path: Path, text: str | None, sample: object) -> None:
-    if text is not None:
-        (tmp_path / "samples.jsonl").write_text(text)
-    assert first_sample(Artifact(tmp_path, {})) == sample
+# -- at a service
+
+
+def serve(tmp_path: Path, url: str, **more: Any) -> World:
+    """A service that measures nothing and bills for its endpoints."""
+    known = {"name": "azureml", "target": "T", "named": ("T",), "is_free": False, "has_samples": False}
+    cost = "$1.00 an hour until it is deleted."
+    return World(tmp_path / "azure", url=url, result={}, endpoint_cost=cost, **{**known, **more})
+
+
+def test_a_service_that_measures_nothing_is_gone_all_the_way_with(
+    tmp_path: Path, write_job: WriteJob, url: str
+) -> None:
+    world, told = serve(tmp_path, url), list[str]()
+    project = Project(tmp_path / "home", platforms={"azureml": world.open()})
+    plan = project.plan(load_spec(write_job(ALL_THE_WAY + "backend: azureml\n")))
+
+    def look(project: Project, record: RunRecord) -> RunStatus:
+        while not (status := project.look(record)).state.is_final:
+            pass
+        return status
+
+    journey = travel(project, plan, follow=look, tell=told.append)
+    assert journey.result == {}
+    assert journey.sample is not None
+    assert journey.answer is not None
+    assert journey.answer.text == f"You asked: {journey.sample['prompt']}"
+    assert told == ["Endpoint served is ready."]
+    data = json.loads(json.dumps(journey.to_dict(), default=str))
+    assert (data["result"], data["endpoint"]["billing"]) == ({}, "billing")
+    view = journey_view(journey).plain()
+    assert "METRIC" not in view
+    assert f"  expected   {journey.sample['expected']}" in view
+
+
+def test_what_an_endpoint_costs_and_how_it_ends() -> None:
+    ref = EndpointRef("azureml", "card")
+    status = EndpointStatus(ref, EndpointState.READY, "ready", 1.0, "m:1", Billing.FREE)
+    assert bill_words(status) == "Endpoint card runs on this machine until it is deleted and costs nothing."
+    bills = replace(status, billing=Billing.BILLING, cost="$1.70 an hour (page, 2026).")
+    assert bill_words(bills) == "Endpoint card bills until it is deleted. $1.70 an hour (page, 2026)."
+    ends = bill_words(replace(bills, expires_at=4e9))
+    assert " on 2096-10-02, and `maas reap` deletes it then. $1.70" in ends
+    unknown = bill_words(replace(status, billing=Billing.UNKNOWN))
+    assert unknown == "Endpoint card may bill (whether it does is unknown) until it is deleted."

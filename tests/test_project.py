@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from maas_client.backend import Platform
+from maas_client.check import Check
 from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError
+from maas_client.errors import ConflictError, DataError, NotFoundError, PlanError, TargetError
 from maas_client.plan import Plan
 from maas_client.project import Project, open_project
 from maas_client.run import RunState
@@ -82,8 +83,20 @@ def test_again_is_a_new_run(project: Project, plan: Plan, world: World) -> None:
     assert world.submissions == [plan.run_id, second.id]
 
 
-@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("cut_at", [0, 1])
+def test_a_check_that_was_cut_off_leaves_nothing(
+    reopen: Callable[[], Project], plan: Plan, world: World, cut_at: int
+) -> None:
+    world.cut_at = cut_at
+    with pytest.raises(CutOffError):
+        reopen().submit(plan)
+    assert reopen().runs() == []
+    world.cut_at = None
+    assert reopen().submit(plan).state is RunState.RUNNING
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("cut_at", [2, 3])
 def test_a_submission_that_was_cut_off_is_made_by_the_next_try(
     reopen: Callable[[], Project], plan: Plan, world: World, again: bool, cut_at: int
 ) -> None:
@@ -233,6 +246,102 @@ def test_a_place_without_models_or_endpoints_says_so(tmp_path: Path, world: Worl
 def test_a_backend_that_is_not_installed_says_so(project: Project, backend: str) -> None:
     with pytest.raises(PlanError, match="is not part of this installation"):
         project.platform(backend)
+
+
+# -- services
+
+
+HERE = "workspace ws in rg, subscription 1111"
+AWAY = "workspace old in rg-2, subscription 2222"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> World:
+    return World(tmp_path / "azure", name="azureml", target=HERE, named=(HERE,), is_free=False)
+
+
+@pytest.fixture
+def both(tmp_path: Path, world: World, service: World) -> Callable[[], Project]:
+    """A project with this machine and a service, as each new process opens it."""
+    return lambda: Project(tmp_path / "home", platforms={NAME: world.open(), "azureml": service.open()})
+
+
+@pytest.fixture
+def sent(both: Callable[[], Project], write_job: WriteJob, service: World) -> str:
+    """The id of a run that was sent to the service."""
+    service.looks_until_end = 0
+    job = write_job(JOB + "backend: azureml\nregister: {name: kept}\n")
+    project = both()
+    return project.submit(project.plan(load_spec(job))).id
+
+
+def test_what_a_service_says_cannot_work_is_not_sent(
+    both: Callable[[], Project], write_job: WriteJob, service: World
+) -> None:
+    service.checks = (
+        Check("Quota", False, "needs 24 cores; 0 of 0 are left", "Ask for quota."),
+        Check("Region", None, "not told"),
+        Check("Sign-in", True, "object o of tenant t"),
+    )
+    project = both()
+    plan = project.plan(load_spec(write_job(JOB + "backend: azureml\n")))
+    with pytest.raises(PlanError, match="failed a check") as caught:
+        project.submit(plan)
+    assert caught.value.problems == ("Quota: needs 24 cores; 0 of 0 are left. Ask for quota.",)
+    assert (project.runs(), service.submissions) == ([], [])
+    service.checks = service.checks[1:]
+    assert project.preflight(plan) == service.checks
+    assert project.submit(plan).id == plan.run_id
+    service.checks = (Check("Quota", False, "none left"),)
+    assert project.preflight(plan) == ()
+    assert project.submit(plan).id == plan.run_id
+    with pytest.raises(PlanError):
+        project.submit(plan, again=True)
+    assert project.preflight(plan, again=True, ask_service=False) == ()
+
+
+def test_nothing_is_changed_in_another_target(both: Callable[[], Project], service: World, sent: str) -> None:
+    service.named = (AWAY,)
+    project = both()
+    record = project.find(sent)
+    calls: list[Callable[[], object]] = [
+        lambda: project.cancel(record),
+        lambda: project.resume(record),
+        lambda: project.look(record),
+        lambda: project.register(record),
+        lambda: project.artifact(record),
+    ]
+    for call in calls:
+        with pytest.raises(TargetError) as caught:
+            call()
+        said = f"Run {sent} is in {HERE}, and the settings name {AWAY}; nothing was sent."
+        assert caught.value.message == said
+        assert "AZUREML_WORKSPACE_NAME=ws" in caught.value.hint
+    assert [one.verb for one in project.ledger.actions()] == ["submit"]
+    service.named = ()
+    with pytest.raises(TargetError, match="the settings name none"):
+        both().cancel(record)
+    service.named = (AWAY, HERE)
+    both().cancel(record)
+
+
+def test_every_change_is_written_down_with_where_it_is(
+    both: Callable[[], Project], service: World, sent: str
+) -> None:
+    project = both()
+    record = project.find(sent)
+    model = project.register(record)
+    project.deploy(model, DeploySpec(name="served"), backend="azureml")
+    project.deploy(model, DeploySpec(name="served"), backend="azureml")
+    project.traffic("served", {"v1": 100})
+    project.cancel(record)
+    project.delete_endpoint("served")
+    actions = project.ledger.actions()
+    verbs = ["submit", "register", "deploy", "deploy", "set traffic", "cancel", "delete endpoint"]
+    assert [one.verb for one in actions] == verbs
+    assert {(one.intent["backend"], one.intent["target"]) for one in actions} == {("azureml", HERE)}
+    of_run = [one.verb for one in project.ledger.actions(sent)]
+    assert of_run == ["submit", "register", "deploy", "deploy", "cancel"]
 
 
 # -- where a project lives
