@@ -116,7 +116,7 @@ class Container:
         options = {"etag": f'"{blob.etag}"', "match_condition": MatchConditions.IfNotModified}
         with storage_calls(f"fetch {blob.path}"):
             stream = self._client.download_blob(blob.path, piece.offset, piece.length, **options)
-            content: bytes = stream.readall()
+            content = b"".join(stream.chunks())  # is one chunk: readall() would copy it twice
         if len(content) != piece.length:
             raise UnavailableError(
                 f"Cannot fetch {blob.path}: the answer was cut off.", hint="Try again.", code="CutOff"
@@ -221,6 +221,7 @@ def open_container(
             max_single_put_size=_SINGLE_PUT_BYTES,
             max_single_get_size=PIECE_BYTES,
             max_chunk_get_size=PIECE_BYTES,
+            connection_data_block_size=PIECE_BYTES,  # a piece is read at once, not copied together
         )
     )
 

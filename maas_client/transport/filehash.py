@@ -21,13 +21,18 @@ def new_md5() -> _Hash:
     return hashlib.md5(usedforsecurity=False)
 
 
-def file_md5(path: Path, stop: Event | None = None) -> str:
-    """MD5 of a file, hexadecimal. Of less than the file where `stop` is set meanwhile."""
+def digest_of(path: Path, stop: Event | None = None) -> _Hash:
+    """The MD5 of a file, to go on with. Of less than the file where `stop` is set meanwhile."""
     digest = new_md5()
     with path.open("rb") as stream:
         while (stop is None or not stop.is_set()) and (chunk := stream.read(_CHUNK_BYTES)):
             digest.update(chunk)
-    return digest.hexdigest()
+    return digest
+
+
+def file_md5(path: Path, stop: Event | None = None) -> str:
+    """The MD5 of a file, hexadecimal; `stop` as in `digest_of`."""
+    return digest_of(path, stop).hexdigest()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.errors import QuotaError, RejectedError, ServiceError, UnavailableError
 from maas_client.transport.blobs import PIECE_BYTES, Piece
-from maas_client.transport.filehash import file_md5, new_md5
+from maas_client.transport.filehash import digest_of, file_md5
 from maas_client.workspace.progress import Tally
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from maas_client.transport.blobs import Blob, Container
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -113,15 +112,12 @@ class _Arrival:
         self._file = file
         self._part = file.target.with_name(f"{file.target.name}.part")
         self._etag = file.target.with_name(f"{file.target.name}.part.etag")
-        self._digest = new_md5()
         file.target.parent.mkdir(parents=True, exist_ok=True)
         if not self._is_ours():
             self._etag.unlink(missing_ok=True)
             self._part.write_bytes(b"")
             self._etag.write_text(file.blob.etag, encoding="utf-8")
-        with self._part.open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                self._digest.update(chunk)
+        self._digest = None if file.blob.md5 is None else digest_of(self._part)
         self._stream = self._part.open("ab")
         self.done_bytes = self._stream.tell()
 
@@ -134,15 +130,16 @@ class _Arrival:
     def take(self, content: bytes) -> None:
         """The next bytes."""
         self._stream.write(content)
-        self._digest.update(content)
+        if self._digest is not None:
+            self._digest.update(content)
         self.done_bytes += len(content)
 
     def finish(self) -> None:
         """Check what arrived and put it in its place. Raises UnavailableError where it is damaged."""
         self._stream.close()
         blob = self._file.blob
-        is_right = self._part.stat().st_size == blob.size_bytes
-        if not is_right or (blob.md5 is not None and self._digest.hexdigest() != blob.md5):
+        md5 = None if self._digest is None else self._digest.hexdigest()
+        if (self._part.stat().st_size, md5) != (blob.size_bytes, blob.md5):
             self._part.unlink()
             self._etag.unlink(missing_ok=True)
             raise UnavailableError(

@@ -1,4 +1,4 @@
-"""The same against Microsoft's own emulator of blob storage: opened in each way, and by a command that ends."""
+"""The same against Microsoft's own emulator of blob storage: opened in each way, and by commands that end."""
 
 from __future__ import annotations
 
