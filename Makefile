@@ -63,6 +63,7 @@ bench: setup-dev
 	$(BIN)/python bench/data_check.py
 	$(BIN)/python bench/training_throughput.py
 	$(BIN)/python bench/submit_roundtrips.py
+	$(BIN)/python bench/transfer.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
