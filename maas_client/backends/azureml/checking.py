@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from maas_client.backends.azureml.clusters import check_cluster
 from maas_client.backends.azureml.wire import shape_of
-from maas_client.workspace.checks import Machines, Needs
+from maas_client.check import Check
+from maas_client.workspace.checks import Machines, Needs, ask_all, check_needs
 from maas_client.workspace.rights import (
     MAKE_CLUSTERS,
     REGISTER_MODELS,
@@ -18,6 +20,16 @@ from maas_client.workspace.rights import (
 
 if TYPE_CHECKING:
     from maas_client.plan import Plan
+    from maas_client.workspace.session import Workspace
+
+
+def check_plan(workspace: Workspace, plan: Plan) -> tuple[Check, ...]:
+    """Everything that can be asked before the first step. Reads only."""
+    checks = check_needs(workspace, needs_of(plan))
+    if plan.spec.compute.name is None or "facts" not in vars(workspace):  # nobody could be asked
+        return checks
+    name = f"Cluster {plan.spec.compute.name}"
+    return (*checks, *ask_all({name: lambda: [check_cluster(workspace, plan.spec.compute)]}))
 
 
 def needs_of(plan: Plan) -> Needs:

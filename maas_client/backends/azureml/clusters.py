@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.backends.azureml.planning import IDLE_S
 from maas_client.backends.azureml.wire import TAG_JOB
+from maas_client.check import Check
 from maas_client.errors import ConflictError, NotFoundError, QuotaError, ServiceError, UnavailableError
 from maas_client.transport.commands import put_cluster
 from maas_client.transport.sdkfailures import sdk_calls
@@ -49,6 +50,25 @@ def ensure_cluster(workspace: Workspace, spec: JobSpec) -> None:
     _wait_ready(workspace, compute.name, body)
 
 
+def check_cluster(workspace: Workspace, compute: ComputeSpec) -> Check:
+    """Whether the cluster that a job names is there, or can be made, and is the one that the job wants."""
+    name = f"Cluster {compute.name}"
+    body = find_cluster(workspace, str(compute.name))
+    if body is None:
+        if compute.size is None:
+            return Check(
+                name, False, "it is not there", "Name compute.size to have it made, or another cluster."
+            )
+        return Check(name, True, "it is not there yet, and will be made")
+    try:
+        _require_fit(body, compute)
+    except ConflictError as error:
+        return Check(name, False, error.message, error.hint)
+    return Check(
+        name, _state(body) not in {"failed", "deleting"}, f"it is there ({_state(body) or 'no state'})"
+    )
+
+
 def find_cluster(workspace: Workspace, name: str) -> Mapping[str, Any] | None:
     """The cluster as Azure shows it, None where there is none of that name."""
     try:
@@ -68,7 +88,9 @@ def _require_fit(body: Mapping[str, Any], compute: ComputeSpec) -> None:
     inner = mapping_at(body, "properties", "properties")
     size, is_low = text_at(inner, "vmSize"), text_at(inner, "vmPriority").lower() == _LOW
     most = member(inner, "scaleSettings", "maxNodeCount")
-    if size.lower() != (compute.size or "").lower():
+    if compute.size is None:
+        return
+    if size.lower() != compute.size.lower():
         found, wanted = f"has machines of size {size or 'unknown'}", compute.size
     elif is_low != (compute.priority == "low"):
         found, wanted = f"is {'low priority' if is_low else 'dedicated'}", f"priority {compute.priority}"

@@ -27,14 +27,13 @@ from maas_client.workspace.datastores import Place
 
 if TYPE_CHECKING:
     from maas_client.backend import Watch
+    from maas_client.backends.azureml.seen import RunLogs, SeenJobs
     from maas_client.check import Check
     from maas_client.command import CommandJob
     from maas_client.plan import Plan
     from maas_client.spec import JobSpec
     from maas_client.transport.workspace import Target
     from maas_client.workspace.files import Files
-    from maas_client.workspace.history import History
-    from maas_client.workspace.jobs import Jobs
     from maas_client.workspace.session import Workspace
 
 _CURSOR = re.compile(r"([1-9][0-9]{0,5})\.(.*)", re.DOTALL)
@@ -67,14 +66,14 @@ class AzuremlJobs:
         return self._open()
 
     @cached_property
-    def _jobs(self) -> Jobs:
-        from maas_client.workspace.jobs import Jobs
+    def _jobs(self) -> SeenJobs:
+        from maas_client.backends.azureml.seen import SeenJobs
 
-        return Jobs(self._workspace)
+        return SeenJobs(self._workspace)
 
     @cached_property
-    def _history(self) -> History:
-        from maas_client.backends.azureml.logs import RunLogs
+    def _history(self) -> RunLogs:
+        from maas_client.backends.azureml.seen import RunLogs
 
         return RunLogs(self._workspace)
 
@@ -95,10 +94,9 @@ class AzuremlJobs:
 
     def check(self, plan: Plan) -> tuple[Check, ...]:
         """Ask about sign-in, workspace, rights, storage and machines of every step, the endpoint's too."""
-        from maas_client.backends.azureml.checking import needs_of
-        from maas_client.workspace.checks import check_needs
+        from maas_client.backends.azureml.checking import check_plan
 
-        return check_needs(self._for(plan), needs_of(plan))
+        return check_plan(self._for(plan), plan)
 
     def submit(self, plan: Plan) -> RunRef:
         """Make the run's job under its own name; one that is there and was made for this plan is the run.
@@ -186,7 +184,7 @@ class AzuremlJobs:
 
         number, inner = _read_cursor(after)
         name = attempt_name(ref.id, number)
-        body = self._jobs.get(name)
+        body = self._jobs.recent(name)
         if body is None or not is_of_run(body, ref.id):
             raise self._unknown(ref) if number == 1 else _foreign(str(after))
         state = state_of(str(body["properties"].get("status")))
