@@ -20,8 +20,12 @@ def check_rows(spec: JobSpec) -> None:
     Raises DataError that lists the first bad rows of each file by line.
     """
     from maas_client.data import check_file
+    from maas_client.data.preference import is_preference_file
 
     for path in filter(None, (spec.data.train, spec.data.validation.file)):
+        if is_preference_file(path):
+            _check_preference_rows(path)
+            continue
         report = check_file(path, task=spec.task)
         if not report.bad:
             continue
@@ -34,6 +38,15 @@ def check_rows(spec: JobSpec) -> None:
             hint=f"Mend or remove them, then look again: maas data check {_shown(path)} --task {spec.task}",
             problems=tuple(problems),
         )
+
+
+def _check_preference_rows(path: Path) -> None:
+    from maas_client.data.preference import problems_of
+
+    _, problems = problems_of(path)
+    if problems:
+        what = f"{path} has bad preference rows; nothing was started."
+        raise DataError(what, hint="Mend or remove them.", problems=problems)
 
 
 def check_plan(jobs: Backend, plan: Plan) -> tuple[Check, ...]:

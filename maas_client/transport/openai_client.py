@@ -104,21 +104,21 @@ class OpenAIService:
         http = raw.http_response
         return read_answer(http.status_code, dict(http.headers), http.content, str(http.request.url))
 
-    def pages(self, operation: str, send: SendPage) -> Iterator[Answer]:
-        """The pages of a list, one request each."""
-        place: dict[str, Any] = {}
+    def pages(self, operation: str, send: SendPage, *, after: str = "") -> Iterator[Answer]:
+        """The pages of a list, one request each; those behind the item `after`, where one is named."""
+        place: dict[str, Any] = {"after": after} if after else {}
         seen: set[str] = set()
         while True:
             answer = self.ask(operation, partial(send, place=place))
             yield answer
-            after = last_item(answer)
-            if after == "":
+            last = last_item(answer)
+            if last == "":
                 return
-            if after in seen or len(seen) >= _MOST_PAGES:
+            if last in seen or len(seen) >= _MOST_PAGES:
                 words = f"Cannot {operation}: the pages go in a circle."
                 raise ServiceError(words, operation=operation, code="PagingLoop")
-            seen.add(after)
-            place = {"after": after}
+            seen.add(last)
+            place = {"after": last}
 
     def items(self, operation: str, send: SendPage) -> Iterator[dict[str, Any]]:
         """The items of a list, page after page; what is no object is left out."""

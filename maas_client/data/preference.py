@@ -1,0 +1,107 @@
+"""Preference rows, as Azure AI Foundry tunes by DPO on them: a conversation, a preferred and another answer.
+
+{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}, one a line. They go
+to the service as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maas_client.bundled import tuning_module
+from maas_client.data.convert import held_out_places
+from maas_client.errors import DataError
+
+if TYPE_CHECKING:
+    from maas_client.data.convert import Written
+
+KEYS = ("input", "preferred_output", "non_preferred_output")
+_LONGEST_LINE = 16 * 1024 * 1024
+_REFUSED_HINT = "Tune on them with backend foundry and foundry.route openai (a model whose methods have dpo)."
+
+
+def is_preference_file(path: Path) -> bool:
+    """Whether the first row of a file is a preference row; False where that cannot be told."""
+    try:
+        with path.open("rb") as file:
+            lines = (line for line in iter(lambda: file.readline(_LONGEST_LINE), b"") if line.strip())
+            first = json.loads(next(lines, b"null").decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and any(key in first for key in KEYS[1:])
+
+
+def refuse_preference_rows(path: Path, backend: str) -> None:
+    """Raise DataError for preference rows, where a backend does not learn from them."""
+    if is_preference_file(path):
+        what = f"{path} has preference rows, which backend {backend} does not learn from."
+        raise DataError(what, hint=_REFUSED_HINT)
+
+
+def problems_of(path: Path, *, most: int = 20) -> tuple[int, tuple[str, ...]]:
+    """How many rows the file has, and what is wrong with the first `most` bad ones, by line."""
+    rows, found = 0, list[str]()
+    for line, record in _records(path):
+        rows += 1
+        if len(found) < most and (reason := _reason(record)):
+            found.append(f"{path.name}:{line}: {reason}")
+    return rows, tuple(found)
+
+
+def hold_out_lines(
+    source: Path, into: Path, held_out: Path, *, share: float, seed: int
+) -> tuple[Written, Written]:
+    """Copy a file line by line, byte for byte, and a share of its rows to another file, drawn by the seed."""
+    from maas_client.data.convert import Written
+
+    count = sum(1 for _ in _lines(source))
+    chosen = held_out_places(count, share, seed)
+    digests = {path: hashlib.sha256() for path in (into, held_out)}
+    counts, sizes = dict.fromkeys(digests, 0), dict.fromkeys(digests, 0)
+    with into.open("wb") as main, held_out.open("wb") as other:
+        for place, line in enumerate(_lines(source)):
+            path, file = (held_out, other) if place in chosen else (into, main)
+            file.write(line)
+            digests[path].update(line)
+            counts[path] += 1
+            sizes[path] += len(line)
+    made = [Written(path, counts[path], sizes[path], digests[path].hexdigest()) for path in (into, held_out)]
+    return made[0], made[1]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines that are not blank, each with its end; a byte-order mark is left out."""
+    with tuning_module("datafile").open_data(path) as stream:
+        for line in stream:
+            if line.strip():
+                yield line if line.endswith(b"\n") else line + b"\n"
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    files = tuning_module("datafile")
+    try:
+        yield from files.read_records(path)
+    except files.DataError as error:
+        raise DataError(error.reason) from None
+
+
+def _reason(record: Any) -> str:
+    """Why a record is no preference row, "" where it is one."""
+    if not isinstance(record, dict):
+        return str(getattr(record, "reason", "expected a JSON object"))
+    if missing := [key for key in KEYS if key not in record]:
+        return f"'{missing[0]}' is missing; a preference row has {', '.join(KEYS)}"
+    messages = record["input"].get("messages") if isinstance(record["input"], dict) else None
+    if not isinstance(messages, list) or not messages:
+        return "'input' must hold 'messages' with at least one message"
+    for key in KEYS[1:]:
+        answer = record[key]
+        if not isinstance(answer, list) or not answer:
+            return f"'{key}' must be a list of messages"
+        if not all(isinstance(turn, dict) and turn.get("role") in {"assistant", "tool"} for turn in answer):
+            return f"'{key}' must hold messages of the assistant"
+    return ""
