@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maas_client.errors import AccessDeniedError, MaasError, UnavailableError
+from maas_client.errors import MaasError, UnavailableError
 from maas_client.transport.errorwords import error_words
 
 QUESTION = {"maas": "health"}
@@ -53,11 +53,3 @@ def ask_health(url: str, key: str, deployment: str) -> Health:
     said = error_words(answer.body, answer.text, answer.headers)
     words = ": ".join(part for part in (said.code, said.message) if part) or "something else answers"
     return Health(answers=False, words=f"{words} (HTTP {answer.status})")
-
-
-def asked(ask: Ask, get_key: Callable[[], str], url: str, deployment: str) -> Health:
-    """Ask with the endpoint's key; a caller who may not have it cannot ask."""
-    try:
-        return ask(url, get_key(), deployment)
-    except AccessDeniedError as error:
-        return Health(None, error.message.rstrip("."))

@@ -25,6 +25,7 @@ class Act(StrEnum):
 
     MAKE_ENDPOINT = "make endpoint"
     REMOVE_ENDPOINT = "remove endpoint"
+    REPAIR = "repair endpoint"
     TAG = "tag"
     MAKE = "make deployment"
     REMOVE = "remove deployment"
@@ -74,7 +75,9 @@ def next_step(seen: Seen | None, wanted: Wanted, now: float) -> Step:
     if endpoint.is_busy:
         return Step(Act.WAIT, _doing(f"Endpoint {endpoint.name}", endpoint.native_state))
     if endpoint.has_failed and not seen.deployments:
-        return Step(Act.REMOVE_ENDPOINT, "An endpoint that failed is removed first.")
+        return Step(Act.REMOVE_ENDPOINT, "The endpoint that failed is removed first.")
+    if endpoint.has_failed:
+        return Step(Act.REPAIR)
     if not wanted.is_written(endpoint, now):
         return Step(Act.TAG)
     return _deployment_step(seen, wanted)

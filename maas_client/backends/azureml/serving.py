@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from maas_client.backends.azureml.environment import bundled_environment
+from maas_client.backends.azureml.environment import bundled_environment, ensure_environment
 from maas_client.backends.azureml.lease import TAG_DEPLOYMENT, TAG_MODEL, TAG_TTL, is_over, lease_tags
 from maas_client.backends.basemodels import weights_of
 from maas_client.bundled import jobs_folder
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from maas_client.workspace.files import Files
     from maas_client.workspace.session import Workspace
 
-API_VERSION = "2024-10-01"
 SCRIPT = "score.py"
 BASE_FOLDER = "base-model"
 """Where a base model that is no name of Hugging Face lies in the snapshot of the code."""
@@ -120,26 +119,7 @@ class BundledAssets:
 
         beside = {BASE_FOLDER: base} if isinstance(base, Path) else {}
         code = register_code(self._workspace, self._files, jobs_folder(), beside=beside)
-        return code, ensure_environment(self._workspace)
-
-
-def ensure_environment(workspace: Workspace) -> str:
-    """The ARM id of the bundled serving environment, made unless it is there: its version is its hash."""
-    import yaml
-
-    bundled = bundled_environment("serving")
-    path = workspace.path("environments", bundled.name, "versions", bundled.version)
-    properties = {
-        "image": bundled.image,
-        "condaFile": yaml.safe_dump(dict(bundled.conda)),
-        "osType": "Linux",
-        "description": "Serves models with maas",
-    }
-    operation = f"make environment {bundled}"
-    workspace.arm.put(
-        path, {"properties": properties}, params={"api-version": API_VERSION}, operation=operation
-    )
-    return path
+        return code, ensure_environment(self._workspace, bundled_environment("serving"))
 
 
 def endpoint_body(location: str, wanted: Wanted) -> dict[str, Any]:
