@@ -10,7 +10,7 @@ from maas_client.simulator.state import Resource
 from maas_client.simulator.world import World, resource
 
 _DEFAULTS: Mapping[str, Any] = {"count": 1, "prefix": "scripted", "seconds": 3600.0, "queue_s": 60.0}
-_DEFAULTS_LOGS: Mapping[str, Any] = {"log_every_s": 60.0, "fail": False, "tags": {}}
+_DEFAULTS_LOGS: Mapping[str, Any] = {"log_every_s": 60.0, "events": False, "fail": False, "tags": {}}
 LOG = "user_logs/std_log.txt"
 
 
@@ -23,7 +23,8 @@ class Scripted:
     def plant(self, order: Mapping[str, Any]) -> list[str]:
         """Make `count` jobs named PREFIX-N, each `queue_s` in the queue and `seconds` running; returns names.
 
-        Each writes a log line every `log_every_s`; `fail` lets them fail in the end. Raises ValueError.
+        Each writes a log line every `log_every_s`, and with `events` the event of a step after it; `fail`
+        lets them fail in the end. Raises ValueError.
         """
         known = {**_DEFAULTS, **_DEFAULTS_LOGS}
         if unknown := set(order) - set(known):
@@ -80,5 +81,13 @@ class Scripted:
             return b""
         until = min(record.get("ended_at") or self._world.clock.now(), starts + script["seconds"])
         count = int((until - starts) // script["log_every_s"])
-        lines = (f"{timestamp(starts + n * script['log_every_s'])} line {n}\n" for n in range(count))
-        return "".join(lines).encode()
+        return "".join(_lines(script, starts, number) for number in range(count)).encode()
+
+
+def _lines(script: Mapping[str, Any], starts: float, number: int) -> str:
+    """What a job writes at once: a line, and perhaps the event of a step as our scripts write it."""
+    at = starts + number * script["log_every_s"]
+    line = f"{timestamp(at)} line {number}\n"
+    if not script["events"]:
+        return line
+    return f'{line}@maas {{"time": {at:.3f}, "event": "step", "step": {number}, "loss": 1.5}}\n'
