@@ -191,7 +191,14 @@ def _first_choice(rows: Sequence[Row]) -> str | None:
 
 def with_status(board: Board, run_id: str, status: RunStatus) -> Board:
     """The board after a look at a run."""
-    rows = tuple(replace(row, status=status, trouble="") if row.id == run_id else row for row in board.rows)
+    return with_statuses(board, {run_id: status})
+
+
+def with_statuses(board: Board, statuses: Mapping[str, RunStatus]) -> Board:
+    """The board after looks at some runs, by run id."""
+    rows = tuple(
+        replace(row, status=statuses[row.id], trouble="") if row.id in statuses else row for row in board.rows
+    )
     return replace(board, rows=rows)
 
 

@@ -17,8 +17,7 @@ from maas_client.dashboard.keyboard import Keyboard
 from maas_client.dashboard.lines import LineLog
 from maas_client.dashboard.reading import SWEEP_S, Reader
 from maas_client.dashboard.view import frame, summary
-from maas_client.errors import NotFoundError, UnavailableError
-from maas_client.following import POLL_S
+from maas_client.errors import NotFoundError
 from maas_client.run import Event, RunStatus
 
 if TYPE_CHECKING:
@@ -147,8 +146,9 @@ class _Screen:
                 board, still_more = self._reader.read(board, self._target)
                 more = more or still_more
             board = self._reader.sweep(board)
-            raise_if_unknown(self._reader, self._target)
-            self._read_due = time.monotonic() + (0.0 if more else POLL_S)
+            raise_if_lost(self._reader, self._target)
+            pause_s = 0.0 if more else self._reader.pause_s(board, (board.chosen, self._target))
+            self._read_due = time.monotonic() + pause_s
         return board
 
 
@@ -160,10 +160,10 @@ def _has_ended(board: Board, target: str | None) -> bool:
     return row.state.is_final and board.details.get(row.id, Detail()).is_drained
 
 
-def raise_if_unknown(reader: Reader, target: str | None) -> None:
+def raise_if_lost(reader: Reader, target: str | None) -> None:
     """Raise what looking at the target came to, unless trying again may help."""
-    error = reader.errors.get(target or "")
-    if error is not None and not isinstance(error, UnavailableError):
+    error = reader.lost(target)
+    if error is not None:
         raise error
 
 
@@ -188,20 +188,18 @@ def watch_in_lines(
     told: dict[str, str] = {}
     with Keyboard() as keyboard:
         while watched:
-            more = False
+            board, more = reader.turn(board, watched)
             for run_id in list(watched):
-                board, came = reader.read(board, run_id)
-                more = more or came
                 _write(stream, _new_trouble(board, run_id, told))
                 row = board.row_of(run_id)
-                if row is not None and row.status is not None and _has_ended(board, run_id):
+                if row is not None and row.status is not None and reader.is_over(board, row):
                     _write(stream, log.end(run_id, row.status))
                     watched.remove(run_id)
                 elif target is None and isinstance(reader.errors.get(run_id), NotFoundError):
                     watched.remove(run_id)
-            raise_if_unknown(reader, target)
+            raise_if_lost(reader, target)
             if watched and not more:
-                keyboard.wait(POLL_S)
+                keyboard.wait(reader.pause_s(board, watched))
     row = board.row_of(target)
     return row.status if row else None
 
