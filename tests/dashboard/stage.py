@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from maas_client.run import Artifact, Event, LogPage, MetricPage, RunRef, RunSta
 from maas_client.spec import DeploySpec, JobSpec
 
 NOW = 1_800_000_000.0
+TARGET = "workspace w in g, subscription s"
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Play:
     name: str = "local"
     parts: dict[str, Part] = field(default_factory=dict)
     page_size: int = 100
+    rounds: list[int] = field(default_factory=list)
+    """How many runs each look at many was about."""
 
     def part(self, ref: RunRef) -> Part:
         if ref.id not in self.parts:
@@ -68,6 +71,13 @@ class Play:
     def status(self, ref: RunRef) -> RunStatus:
         self.part(ref).call("status")
         return self.part(ref).status
+
+    def statuses(self, refs: Sequence[RunRef]) -> Mapping[RunRef, RunStatus]:
+        self.rounds.append(len(refs))
+        for part in self.parts.values():
+            if part.failures:
+                part.call("statuses")
+        return {ref: self.parts[ref.id].status for ref in refs if ref.id in self.parts}
 
     def logs(self, ref: RunRef, *, after: str | None) -> LogPage:
         part = self.part(ref)
@@ -127,9 +137,9 @@ class Stage:
         """Put a run into the ledger and on the stage."""
         made, _ = self.project.ledger.adopt_or_add(
             name=name,
-            backend="local",
+            backend=self.play.name,
             fingerprint=name,
-            plan_of=lambda number: (f"{name}-{number}", {"command": "python train.py"}),
+            plan_of=lambda number: (f"{name}-{number}", {"command": "python train.py", "target": TARGET}),
             spec={"name": name, "task": "chat", "model": "tiny-phi3", "method": {"name": "lora"}},
         )
         status = RunStatus(state, state.value, seen_at=self.project.clock(), **facts)  # type: ignore[arg-type]
@@ -137,11 +147,12 @@ class Stage:
         return made
 
 
-def set_up(home: Path, *, now: float = NOW) -> Stage:
-    """An empty stage whose clock stands still."""
-    play, doors = Play(), Doors()
-    platform = Platform("local", play, None, doors)
-    return Stage(Project(home, clock=lambda: now, platforms={"local": platform}), play, doors)
+def set_up(home: Path, *, now: float = NOW, backend: str = "local") -> Stage:
+    """An empty stage whose clock stands still. Other backends than local are services."""
+    play, doors = Play(backend), Doors()
+    targets = None if backend == "local" else lambda: (TARGET,)
+    platform = Platform(backend, play, None, doors, targets)
+    return Stage(Project(home, clock=lambda: now, platforms={backend: platform}), play, doors)
 
 
 def main(home: str, *words: str) -> None:

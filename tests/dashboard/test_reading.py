@@ -8,7 +8,7 @@ import pytest
 
 from maas_client.dashboard.board import Board, Command
 from maas_client.dashboard.live import read_once, start_board
-from maas_client.dashboard.reading import SWEEP_S, Reader
+from maas_client.dashboard.reading import SERVICE_SWEEP_S, SWEEP_S, Reader
 from maas_client.errors import NotFoundError, UnavailableError
 from maas_client.run import RunState
 from tests.dashboard import boards
@@ -166,3 +166,99 @@ def test_reading_once_shows_endpoints_and_every_unfinished_run(stage: Stage) -> 
 
 def test_a_run_that_is_not_there_is_not_read(stage: Stage) -> None:
     assert Reader(stage.project).read(Board(), "nobody") == (Board(), False)
+
+
+# -- runs of services
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Stage:
+    return set_up(tmp_path, backend="azureml")
+
+
+def test_runs_of_a_service_are_looked_at_all_at_once(cloud: Stage) -> None:
+    runs = [cloud.add(f"card{number}") for number in range(30)]
+    clock = Clock()
+    reader = Reader(cloud.project, clock=clock)
+    board = reader.sweep(start_board(cloud.project))
+    assert cloud.play.rounds == [30]
+    assert [row.state for row in board.rows] == [RunState.RUNNING] * 30
+    part_of(cloud, runs[3].id).becomes(RunState.SUCCEEDED)
+    board = reader.sweep(board)
+    assert cloud.play.rounds == [30]
+    clock.now += SERVICE_SWEEP_S
+    board = reader.sweep(board)
+    assert cloud.play.rounds == [30, 30]
+    clock.now += SERVICE_SWEEP_S
+    assert reader.sweep(board).row_of(runs[3].id) == board.row_of(runs[3].id)
+    assert cloud.play.rounds == [30, 30, 29]
+    assert all(part.calls == [] for part in cloud.play.parts.values())
+    assert cloud.project.find(runs[3].id).state is RunState.SUCCEEDED
+
+
+def test_a_service_that_is_away_leaves_all_its_runs_as_seen(cloud: Stage) -> None:
+    runs = [cloud.add(f"card{number}") for number in range(3)]
+    del cloud.play.parts[runs[2].id]
+    clock = Clock()
+    reader = Reader(cloud.project, clock=clock)
+    board = reader.sweep(start_board(cloud.project))
+    assert isinstance(reader.errors[runs[2].id], NotFoundError)
+    clock.now += SERVICE_SWEEP_S
+    part_of(cloud, runs[0].id).failures = 1
+    board = reader.sweep(board)
+    assert [row.trouble for row in board.rows] == ["The service does not answer."] * 3
+    assert [row.state for row in board.rows][1:] == [RunState.RUNNING] * 2
+
+
+def test_a_service_is_read_with_pauses_that_grow_while_nothing_comes(cloud: Stage) -> None:
+    run = cloud.add("card")
+    part = part_of(cloud, run.id)
+    part.lines = ["first"]
+    reader = Reader(cloud.project, clock=Clock())
+    board, more = reader.read(start_board(cloud.project), run.id)
+    assert not more
+    assert reader.pause_s(board, [run.id]) == 3.0
+    for _ in range(20):
+        board, _ = reader.read(board, run.id)
+    assert reader.pause_s(board, [run.id]) == 15.0
+    part.lines.append("second")
+    board, _ = reader.read(board, run.id)
+    assert reader.pause_s(board, [run.id, None, "nobody"]) == 3.0
+    assert reader.pause_s(board, []) == 0.5
+
+
+def test_refusals_after_a_look_that_went_well_are_outlasted(cloud: Stage) -> None:
+    run = cloud.add("card")
+    reader = Reader(cloud.project, clock=Clock())
+    board, _ = reader.read(start_board(cloud.project), run.id)
+    part = cloud.play.parts.pop(run.id)
+    for _ in range(4):
+        board, _ = reader.read(board, run.id)
+        assert reader.lost(run.id) is None
+    board, _ = reader.read(board, run.id)
+    assert isinstance(reader.lost(run.id), NotFoundError)
+    cloud.play.parts[run.id] = part
+    board, _ = reader.read(board, run.id)
+    assert reader.lost(run.id) is None
+    part.failures = 100
+    for _ in range(10):
+        board, _ = reader.read(board, run.id)
+    assert reader.lost(run.id) is None
+    fresh = Reader(cloud.project, clock=Clock())
+    del cloud.play.parts[run.id]
+    fresh.read(board, run.id)
+    assert isinstance(fresh.lost(run.id), NotFoundError)
+
+
+def test_many_runs_of_a_service_are_followed_by_their_states(cloud: Stage) -> None:
+    runs = [cloud.add(f"card{number}") for number in range(6)]
+    reader = Reader(cloud.project, clock=Clock())
+    board, _ = reader.turn(start_board(cloud.project), [run.id for run in runs])
+    assert cloud.play.rounds == [6]
+    assert all(part.calls == [] for part in cloud.play.parts.values())
+    row = board.row_of(runs[0].id)
+    assert row is not None
+    assert not reader.is_over(board, row)
+    few = Reader(cloud.project, clock=Clock())
+    few.turn(board, [run.id for run in runs[:3]])
+    assert part_of(cloud, runs[0].id).calls == ["status", "logs", "metrics"]
