@@ -51,5 +51,7 @@ def ask_health(url: str, key: str, deployment: str) -> Health:
     if answer.status < 300 and isinstance(answer.body, dict) and answer.body.get("maas") == "health":
         return Health(answers=True)
     said = error_words(answer.body, answer.text, answer.headers)
-    words = ": ".join(part for part in (said.code, said.message) if part) or "something else answers"
+    words = (
+        ": ".join(part for part in (said.code, said.message.rstrip(". ")) if part) or "something else answers"
+    )
     return Health(answers=False, words=f"{words} (HTTP {answer.status})")

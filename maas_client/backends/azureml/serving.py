@@ -107,18 +107,19 @@ class Assets(Protocol):
 
 
 class BundledAssets:
-    """The bundled scripts and serving environment, sent to the workspace unless it has them."""
+    """The bundled scripts (or `code`, a folder with score.py) and the bundled environment, sent once."""
 
-    def __init__(self, workspace: Workspace, files: Files) -> None:
+    def __init__(self, workspace: Workspace, files: Files, *, code: Path | None = None) -> None:
         self._workspace = workspace
         self._files = files
+        self._code = code or jobs_folder()
 
     def ensure(self, base: Path | str | None) -> tuple[str, str]:
         """See Assets. A base that is a folder here goes into the snapshot."""
         from maas_client.workspace.code import register_code
 
         beside = {BASE_FOLDER: base} if isinstance(base, Path) else {}
-        code = register_code(self._workspace, self._files, jobs_folder(), beside=beside)
+        code = register_code(self._workspace, self._files, self._code, beside=beside)
         return code, ensure_environment(self._workspace, bundled_environment("serving"))
 
 

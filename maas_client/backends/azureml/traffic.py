@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maas_client.backends.azureml.rollout import Seen
 
 PATIENCE_S = 300.0
-_POLL_S = 2.0
+_NAPS_S = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
 _VERSION = re.compile(r"v\d{1,9}")
 _OPERATION = "traffic"
 
@@ -82,9 +82,10 @@ def set_traffic(
 
     Raises ConflictError where somebody else changed the traffic since, UnavailableError after five minutes.
     """
-    name, before, until = seen.endpoint.name, dict(seen.endpoint.traffic), clock() + PATIENCE_S
+    name, before = seen.endpoint.name, dict(seen.endpoint.traffic)
+    patience = _Patience(name, clock=clock, sleep=sleep)
     while True:
-        endpoint = _settled(online, name, until, clock=clock, sleep=sleep)
+        endpoint = _settled(online, name, patience)
         if endpoint.traffic == asked:
             return
         if endpoint.traffic != before:
@@ -93,22 +94,37 @@ def set_traffic(
         try:
             online.put_endpoint(name, body, operation=f"share the requests of endpoint {name}")
         except ConflictError:  # another change runs: look what it brings
-            _nap(name, until, clock=clock, sleep=sleep)
+            patience.nap()
             continue
-        endpoint = _settled(online, name, until, clock=clock, sleep=sleep)
+        endpoint = _settled(online, name, patience)
         if endpoint.traffic != asked:
             raise _changed(endpoint)
         return
 
 
-def _settled(
-    online: Online,
-    name: str,
-    until: float,
-    *,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-) -> Endpoint:
+class _Patience:
+    """Naps that get longer, until five minutes are over."""
+
+    def __init__(self, name: str, *, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._name = name
+        self._clock = clock
+        self._sleep = sleep
+        self._until = clock() + PATIENCE_S
+        self._naps = 0
+
+    def nap(self) -> None:
+        """Sleep a little. Raises UnavailableError where patience is over."""
+        if self._clock() >= self._until:
+            raise UnavailableError(
+                f"Azure still works on endpoint {self._name}.",
+                operation=_OPERATION,
+                hint="Try again in a minute.",
+            )
+        self._sleep(_NAPS_S[min(self._naps, len(_NAPS_S) - 1)])
+        self._naps += 1
+
+
+def _settled(online: Online, name: str, patience: _Patience) -> Endpoint:
     """The endpoint when Azure works on no change."""
     while True:
         endpoint = online.endpoint(name)
@@ -116,15 +132,7 @@ def _settled(
             raise NotFoundError(f"There is no endpoint {name} any more.", operation=_OPERATION)
         if not endpoint.is_busy:
             return endpoint
-        _nap(name, until, clock=clock, sleep=sleep)
-
-
-def _nap(name: str, until: float, *, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-    if clock() >= until:
-        raise UnavailableError(
-            f"Azure still works on endpoint {name}.", operation=_OPERATION, hint="Try again in a minute."
-        )
-    sleep(_POLL_S)
+        patience.nap()
 
 
 def _changed(endpoint: Endpoint) -> ConflictError:

@@ -86,9 +86,12 @@ class OnlineStage:
         self.v2 = ModelRef("card", 2)
         self.other = ModelRef("other", 1)
 
-    def open(self, home: str = "home") -> tuple[AzuremlEndpoints, Boundaries]:
+    def open(
+        self, home: str = "home", *, sleep: Callable[[float], None] | None = None
+    ) -> tuple[AzuremlEndpoints, Boundaries]:
         """The endpoints as another process opens them, and its wire."""
         workspace, wire = open_with_boundaries(self.world)
+        workspace.sleep = sleep or workspace.sleep
         serving = AzuremlEndpoints(
             self.root / home,
             workspace=lambda: workspace,
