@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
@@ -25,6 +26,11 @@ from maas_client.transport.workspace import Target
 
 IDLE_S = 120
 """Seconds after which a machine of a cluster that has nothing to do is given back."""
+_ENVIRONMENT = re.compile(
+    r"azureml:[A-Za-z0-9][\w.-]*(:|@)[\w.-]+"
+    r"|azureml://registries/[^/]+/environments/[^/]+/(versions|labels)/[^/]+"
+    r"|/subscriptions/.+/environments/[^/]+/versions/[^/]+"
+)
 _COMPUTE_KEYS = {"name", "size", "instances", "priority", "shared_memory", "timeout", "identity"}
 
 
@@ -37,6 +43,7 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
     _, cautions = require_offer(spec.model, "azureml", on=on)
     job = _with_weights(spec, job or training_command(spec))
     gpu = _check_machines(spec)
+    _check_environment(spec.compute.environment)
     environment = spec.compute.environment or bundled_environment("training")
     draft = Plan(
         spec=spec,
@@ -81,6 +88,14 @@ def _check_machines(spec: JobSpec) -> Gpu | None:
             f"{gpu.name} has {_count(gpu.gpus, 'GPU')}, but {processes} processes need one each.", hint=hint
         )
     return gpu
+
+
+def _check_environment(name: str | None) -> None:
+    """Raises PlanError for a name that is no environment's."""
+    if name is None or _ENVIRONMENT.fullmatch(name):
+        return
+    hint = "Write azureml:NAME:VERSION, azureml:NAME@latest or azureml://registries/REGISTRY/environments/..."
+    raise PlanError(f"compute.environment {name!r} names no environment.", hint=hint)
 
 
 def known_size(size: str | None) -> Gpu | None:

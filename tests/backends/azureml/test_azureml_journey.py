@@ -126,6 +126,11 @@ def test_a_run_whose_machine_is_taken_away_goes_on_and_leaves_a_model(stage: Azu
     for name, digest in hashes.items():
         assert digest.endswith(hashlib.sha256((target / "model" / name).read_bytes()).hexdigest())
 
+    scoring = project.submit(project.plan_evaluation(project.find("last"), stage.data))
+    scored = Follower(stage.platform.jobs, scoring.ref)
+    assert scored.to_the_end().state is RunState.SUCCEEDED
+    assert set(project.artifact(scoring).result["metrics"]) == set(artifact.result["after"])
+
     before = len(stage.requests)
     assert project.artifact(project.find("last")).result == artifact.result
     assert not [each for each in stage.requests[before:] if "listSecrets" in each]

@@ -240,6 +240,11 @@ def test_an_environment_of_the_user_s_is_passed_on(planner: Planner) -> None:
     assert any(step.verb == "use" and curated in step.what for step in plan.steps)
 
 
+@pytest.mark.parametrize("name", ["mine", "azureml:mine", "azureml://mine/1", "azureml:mine:"])
+def test_a_name_that_is_no_environment_s_is_refused(planner: Planner, name: str) -> None:
+    assert "names no environment" in refused(planner, compute={"size": A100, "environment": name}).message
+
+
 def test_a_scoring_reads_the_model_where_it_lies_and_takes_one_machine(
     specify: Callable[..., JobSpec], rows: Path
 ) -> None:
