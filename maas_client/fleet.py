@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maas_client.errors import MaasError, NotFoundError, QuotaError, UsageError
-from maas_client.places import LOCAL, Places, split_place
+from maas_client.places import LOCAL, Places, at_once, split_place
 from maas_client.traces import DELETE, DEPLOY, TRAFFIC, EndpointTrace, endpoint_traces
 
 if TYPE_CHECKING:
@@ -45,15 +45,20 @@ class Fleet:
         service is not asked again within `max_age_s` seconds.
         """
         traces = endpoint_traces(self._ledger.actions())
-        found = []
-        for backend in self._places.in_use(trace.backend for trace in traces):
-            at, listed = self._listed.get(backend, (float("-inf"), None))
-            if backend == LOCAL or time.monotonic() - at > max_age_s:
-                listed = self._list(backend, [one for one in traces if one.backend == backend])
-                self._listed[backend] = (time.monotonic(), listed)
-            if listed is not None:
-                found.append(listed)
-        return found
+        backends = self._places.in_use(trace.backend for trace in traces)
+        due = [one for one in backends if one == LOCAL or self._age_s(one) > max_age_s]
+
+        def ask(backend: str) -> None:
+            listed = self._list(backend, [one for one in traces if one.backend == backend])
+            self._listed[backend] = (time.monotonic(), listed)
+
+        at_once(ask, due)
+        found = (self._listed[backend][1] for backend in backends)
+        return [one for one in found if one is not None]
+
+    def _age_s(self, backend: str) -> float:
+        """Seconds since a backend was listed last."""
+        return time.monotonic() - self._listed.get(backend, (float("-inf"), None))[0]
 
     def _list(self, backend: str, traces: list[EndpointTrace]) -> EndpointList | None:
         """What a backend lists; None where it serves nothing."""

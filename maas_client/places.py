@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,19 @@ class Places:
         if serving is None:
             raise PlanError(f"Backend {backend} serves no models.", hint="Leave out deploy.")
         return serving
+
+
+def at_once(ask: Callable[[str], None], backends: Sequence[str]) -> None:
+    """Ask every backend, several of them at the same time. Raises what asking raises."""
+    if len(backends) < 2:
+        for backend in backends:
+            ask(backend)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(backends)) as pool:
+        for asked in [pool.submit(ask, backend) for backend in backends]:
+            asked.result()
 
 
 def split_place(text: str, known: Collection[str]) -> tuple[str | None, str]:

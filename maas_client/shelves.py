@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maas_client.errors import MaasError, NotFoundError, UsageError
-from maas_client.places import LOCAL, Places, split_place
+from maas_client.places import LOCAL, Places, at_once, split_place
 from maas_client.traces import registering_backends
 
 if TYPE_CHECKING:
@@ -33,7 +33,14 @@ class Shelves:
     def lists(self, name: str | None = None) -> list[ModelList]:
         """What each backend keeps: this machine, and every service that the settings or the ledger name."""
         backends = self._places.in_use(registering_backends(self._ledger.actions(), name))
-        return [self._list(backend, name) for backend in backends if self._keeps(backend)]
+        keeping = [backend for backend in backends if self._keeps(backend)]
+        found: dict[str, ModelList] = {}
+
+        def ask(backend: str) -> None:
+            found[backend] = self._list(backend, name)
+
+        at_once(ask, keeping)
+        return [found[backend] for backend in keeping]
 
     def _keeps(self, backend: str) -> bool:
         try:

@@ -242,7 +242,7 @@ def test_a_place_without_models_or_endpoints_says_so(tmp_path: Path, world: Worl
         project.serving(NAME)
 
 
-@pytest.mark.parametrize("backend", ["foundry", "kaito"])
+@pytest.mark.parametrize("backend", ["kaito"])
 def test_a_backend_that_is_not_installed_says_so(project: Project, backend: str) -> None:
     with pytest.raises(PlanError, match="is not part of this installation"):
         project.platform(backend)

@@ -41,14 +41,16 @@ MAKE_CLUSTERS = (Right("make clusters", f"{_WORKSPACE}/computes/write", _OPERATO
 REGISTER_MODELS = (Right("register models", f"{_WORKSPACE}/models/versions/write", _SCIENTIST),)
 SERVE_ONLINE = (
     Right("make online endpoints", f"{_WORKSPACE}/onlineEndpoints/write", _SCIENTIST),
-    Right("deploy to them", f"{_WORKSPACE}/onlineEndpoints/deployments/write", _SCIENTIST),
-    Right("read their keys", f"{_WORKSPACE}/onlineEndpoints/listKeys/action", _SCIENTIST),
-    Right("delete them", f"{_WORKSPACE}/onlineEndpoints/delete", _SCIENTIST),
+    Right("deploy to online endpoints", f"{_WORKSPACE}/onlineEndpoints/deployments/write", _SCIENTIST),
+    Right("read keys of online endpoints", f"{_WORKSPACE}/onlineEndpoints/listKeys/action", _SCIENTIST),
+    Right("delete online endpoints", f"{_WORKSPACE}/onlineEndpoints/delete", _SCIENTIST),
 )
 SERVE_SERVERLESS = (
     Right("make serverless endpoints", f"{_WORKSPACE}/serverlessEndpoints/write", _SCIENTIST),
-    Right("read their keys", f"{_WORKSPACE}/serverlessEndpoints/listKeys/action", _SCIENTIST),
-    Right("delete them", f"{_WORKSPACE}/serverlessEndpoints/delete", _SCIENTIST),
+    Right(
+        "read keys of serverless endpoints", f"{_WORKSPACE}/serverlessEndpoints/listKeys/action", _SCIENTIST
+    ),
+    Right("delete serverless endpoints", f"{_WORKSPACE}/serverlessEndpoints/delete", _SCIENTIST),
 )
 SUBSCRIBE_MODELS = (
     Right("subscribe to a model's offer", f"{_WORKSPACE}/marketplaceSubscriptions/write", "Contributor"),

@@ -33,16 +33,16 @@ BASE = "http://localhost:1"
 CLOUD = Cloud("MaasSimulator", BASE, BASE, STORAGE_SUFFIX, ML_AUDIENCE)
 
 
-def make_world(folder: Path, *, kind: str = "Hub") -> World:
+def make_world(folder: Path, *, kind: str = "Hub", base_url: str = BASE) -> World:
     """The parts without server and without Azurite: what needs no blob works. Stop its runner in the end."""
     names = Names()
     made = World(
         names=names,
         folder=folder,
-        base_url=BASE,
+        base_url=base_url,
         clock=Clock(1),
         store=Store(),
-        tokens=Tokens(secrets.token_bytes(16), names.tenant, audiences(BASE)),
+        tokens=Tokens(secrets.token_bytes(16), names.tenant, audiences(base_url)),
         timing=Timing(queue_s=1e6, page_size=3),
         admin_key="admin",
         environment={"IDENTITY_HEADER": "secret"},
