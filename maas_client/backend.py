@@ -109,7 +109,8 @@ class Serving(Protocol):
         """
 
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
-        """Start an endpoint and return at once. The same deployment again returns the endpoint that runs.
+        """Start an endpoint and return at once. The same deployment again returns the endpoint that runs, or
+        goes on with what could not be done before (STARTING says that there is more to do or to wait for).
 
         Another version of the same model, or other settings, take its place. Raises ConflictError where the
         name serves another model.
