@@ -44,10 +44,7 @@ def target_in(folder: Path, name: str) -> Path:
     """The file for a blob's name below a folder. Raises RejectedError for a name that leads elsewhere."""
     steps = name.split("/")
     target = folder.joinpath(*steps)
-    is_plain = all(
-        step not in {"", ".", ".."} and "\0" not in step and Path(step).name == step for step in steps
-    )
-    if not is_plain or not target.resolve().is_relative_to(folder.resolve()):
+    if not all(map(_is_plain, steps)) or not target.resolve().is_relative_to(folder.resolve()):
         raise RejectedError(
             f"Cannot fetch {name!r}: as a file it would not be inside {folder}.",
             hint="Look at what wrote it; nothing was fetched.",
