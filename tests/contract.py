@@ -337,7 +337,7 @@ class ServingContract:
         return _serving(stage).deploy(model.ref, self.wanted(name))
 
     def _ready(self, stage: Stage, ref: EndpointRef) -> EndpointStatus:
-        """Look until it is ready; in between comes the same deployment again, which goes on with its steps."""
+        """Look until it is ready; in between comes the same deployment again, which goes on."""
         model = _models(stage).get("card").ref
 
         def look() -> EndpointStatus:
