@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "local": "maas_client.backends.local",
     "azureml": "maas_client.backends.azureml",
+    "foundry": "maas_client.backends.foundry",
 }
 INSTALLED = tuple(_MODULES)
 """The backends that are part of this installation."""
