@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOCAL_TIMEOUT_S, LOCAL_POLL_S = 120.0, 0.2
 SERVICE_TIMEOUT_S, SERVICE_POLL_S = 3600.0, 5.0
+_BY_HAND = "; then run the same deploy again"
+"""What an endpoint says to those who do not wait for it."""
 Follow = Callable[["Project", "RunRecord"], RunStatus]
 """Watches a run to its end and returns the last look."""
 Tell = Callable[[str], None]
@@ -123,7 +125,8 @@ class _Teller:
         self._told = ""
 
     def __call__(self, status: EndpointStatus) -> None:
-        words = f": {status.message.rstrip('.')}" if status.message else ""
+        message = status.message.partition(_BY_HAND)[0].rstrip(".")
+        words = f": {message}" if message else ""
         text = f"Endpoint {status.ref.name} is {status.state}{words}."
         if text != self._told:
             self._told = text
@@ -139,8 +142,8 @@ def bill_words(endpoint: EndpointStatus) -> str:
     bills = "bills" if endpoint.billing is Billing.BILLING else "may bill (whether it does is unknown)"
     if endpoint.expires_at is None:
         return f"Endpoint {name} {bills} until it is deleted.{cost}"
-    over = f"its time is over at {end}, and `maas reap` deletes it then"
-    return f"Endpoint {name} {bills} until it is deleted; {over}.{cost}"
+    reaped = "" if "maas reap" in cost else ", and `maas reap` deletes it then"
+    return f"Endpoint {name} {bills} until it is deleted; its time is over at {end}{reaped}.{cost}"
 
 
 def _clock_time(at: float | None) -> str:

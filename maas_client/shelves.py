@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from maas_client.errors import MaasError, NotFoundError, UsageError
@@ -40,7 +40,26 @@ class Shelves:
             found[backend] = self._list(backend, name)
 
         at_once(ask, keeping)
-        return [found[backend] for backend in keeping]
+        return self._each_once([found[backend] for backend in keeping])
+
+    def _each_once(self, lists: list[ModelList]) -> list[ModelList]:
+        """The lists with each model on one backend: that of its run, else the first.
+
+        Two backends may work on the same workspace, and so list the same models.
+        """
+        makers = {run.id: run.backend for run in self._ledger.runs()}
+        owners: dict[str, str] = {}
+        for listed in lists:
+            for model in listed.models:
+                place = str(model.place)
+                if place not in owners or makers.get(model.lineage.run) == listed.backend:
+                    owners[place] = listed.backend
+        return [
+            replace(
+                one, models=tuple(model for model in one.models if owners[str(model.place)] == one.backend)
+            )
+            for one in lists
+        ]
 
     def _keeps(self, backend: str) -> bool:
         try:
@@ -70,6 +89,7 @@ class Shelves:
         found = self._keeping([LOCAL, *(one for one in known if one != LOCAL)], name, version)
         if not found:
             found = self._keeping([one for one in self._places.in_use() if one != LOCAL], name, version)
+        found = self._one_of_each(found)
         if len(found) > 1:
             places = [place for place, _ in found]
             choices = " or ".join(f"{place}://{words}" for place in places)
@@ -78,6 +98,10 @@ class Shelves:
             hint = "maas models registered shows all; maas register makes one."
             raise NotFoundError(f"There is no model {words}.", operation="find model", hint=hint)
         return found[0]
+
+    def _one_of_each(self, found: list[tuple[str, RegisteredModel]]) -> list[tuple[str, RegisteredModel]]:
+        lists = self._each_once([ModelList(backend, (model,)) for backend, model in found])
+        return [(one.backend, model) for one in lists for model in one.models]
 
     def _keeping(
         self, backends: list[str], name: str, version: int | None

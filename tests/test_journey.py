@@ -208,5 +208,7 @@ def test_what_an_endpoint_costs_and_how_it_ends() -> None:
     assert bill_words(bills) == "Endpoint card bills until it is deleted. $1.70 an hour (page, 2026)."
     ends = bill_words(replace(bills, expires_at=4e9))
     assert " on 2096-10-02, and `maas reap` deletes it then. $1.70" in ends
+    told = bill_words(replace(bills, expires_at=4e9, cost="$1 an hour: maas reap ends it."))
+    assert told.count("maas reap") == 1
     unknown = bill_words(replace(status, billing=Billing.UNKNOWN))
     assert unknown == "Endpoint card may bill (whether it does is unknown) until it is deleted."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from maas_client.cloudpath import CloudPath
 from maas_client.errors import AccessDeniedError, NotFoundError, UsageError
 from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.project import Project
@@ -30,7 +32,9 @@ def project(tmp_path: Path, local: World, service: World) -> Callable[[], Projec
 
 def put(world: World, name: str, version: int, at: float) -> None:
     lineage = Lineage("run-1", "m", "chat", "lora")
-    world.versions.append(RegisteredModel(ModelRef(name, version), Path("model"), at, lineage, {}, True, 1))
+    world.versions.append(
+        RegisteredModel(ModelRef(name, version), Path(world.name, name), at, lineage, {}, True, 1)
+    )
 
 
 def test_a_model_is_found_where_it_is_kept(
@@ -78,3 +82,19 @@ def test_a_registry_that_cannot_be_asked_is_said(
     with pytest.raises(AccessDeniedError):
         project().model("theirs")
     assert str(project().model("mine").ref) == "mine:1"
+
+
+def test_a_model_that_two_backends_list_is_one_model(
+    project: Callable[[], Project], local: World, service: World
+) -> None:
+    for world in (local, service):
+        put(world, "card", 1, 1.0)
+        world.versions[0] = replace(world.versions[0], place=CloudPath("azureml://.../card/versions/1"))
+    assert [len(one.models) for one in project().shelves.lists()] == [1, 0]
+    project().ledger.adopt_or_add(
+        name="card", backend="azureml", fingerprint="f", plan_of=lambda _: ("run-1", {}), spec={}
+    )
+    assert [len(one.models) for one in project().shelves.lists()] == [0, 1]
+    with project().ledger.action("register", "card", backend="azureml"):
+        pass
+    assert project().shelves.find("card")[0] == "azureml"

@@ -67,7 +67,13 @@ def _history(action: Action) -> dict[str, Any]:
     """One action on a run, or on what was made of it: its intent, and what came of it."""
     came = "cut off, or going on" if action.ended_at is None else action.error or action.result
     times = {"begun_at": action.begun_at, "ended_at": action.ended_at}
-    return {"verb": action.verb, "on": action.subject, **times, "intent": action.intent, "came_of_it": came}
+    return {
+        "verb": action.verb,
+        "subject": action.subject,
+        **times,
+        "intent": action.intent,
+        "came_of_it": came,
+    }
 
 
 @app.command()
