@@ -222,6 +222,23 @@ def with_page(
     return replace(board, details=details, scroll=min(scrolled, max(0, len(kept) - 1)))
 
 
+def with_reading(board: Board, before: Board, after: Board) -> Board:
+    """The board with what was read while keys were pressed: `before` was read for and became `after`."""
+    chosen = board.chosen if after.row_of(board.chosen) is not None else after.chosen
+    read = replace(board, rows=after.rows, details=after.details, endpoints=after.endpoints, chosen=chosen)
+    scroll = board.scroll
+    if scroll and chosen == before.chosen:
+        scroll += _lines_since(before.detail.lines, read.detail.lines)
+    notice = board.notice if after.notice == before.notice else after.notice
+    return replace(read, scroll=min(scroll, max(0, len(read.detail.lines) - 1)), notice=notice)
+
+
+def _lines_since(before: Sequence[str], after: Sequence[str]) -> int:
+    """How many lines came after the last one of before, which is the very same text object."""
+    last = before[-1] if before else None
+    return next((number for number, line in enumerate(reversed(after)) if line is last), len(after))
+
+
 def key(board: Board, name: str) -> tuple[Board, Command | None]:
     """The board after a key, and what to do.
 

@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import tty
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -120,6 +121,11 @@ class Keyboard:
             self._rest = b""
             keys.append("escape")
         return keys
+
+    def wake(self) -> None:
+        """End the waiting, from any thread."""
+        with suppress(OSError):  # closed, or full of calls that were not answered yet
+            self._wakeup.send(b"\0")
 
     def suspend(self) -> None:
         """Stop this process as Ctrl-Z does, with the terminal as it was; returns when it goes on."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.live import Live
 
-from maas_client.dashboard.board import Board, Detail, Mode, key, with_runs
+from maas_client.dashboard.background import Background
+from maas_client.dashboard.board import Board, Command, Detail, Mode, key, with_reading, with_runs
 from maas_client.dashboard.glyphs import glyphs_for
 from maas_client.dashboard.keyboard import Keyboard
 from maas_client.dashboard.lines import LineLog
 from maas_client.dashboard.reading import SWEEP_S, Reader
 from maas_client.dashboard.view import frame, summary
 from maas_client.errors import NotFoundError
+from maas_client.following import POLL_S
 from maas_client.run import Event, RunStatus
 
 if TYPE_CHECKING:
@@ -92,14 +94,24 @@ def watch_on_screen(
     return row.status or project.look(row.record)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What was read in the background: the board before and after, and how long to wait with the next one."""
+
+    before: Board
+    after: Board
+    pause_s: float | None = None
+
+
 class _Screen:
-    """The loop: draw, wait for a key or the next look, do what is due."""
+    """The loop: draw, wait for a key or for what is read in the background, begin what is due."""
 
     def __init__(self, project: Project, console: Console, target: str | None) -> None:
         self._project, self._console, self._target = project, console, target
         self._reader = Reader(project)
         self._glyphs = glyphs_for(console.encoding)
         self._read_due = self._all_due = time.monotonic()
+        self._commands: list[Command] = []
 
     def watch(self, board: Board) -> Board:
         """Draw until q or until the target has ended and was read to its end. Returns the last board."""
@@ -107,9 +119,11 @@ class _Screen:
             Keyboard() as keyboard,
             Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
         ):
+            reading = Background[_Reading](keyboard.wake)
             while not _has_ended(board, self._target):
+                self._begin_what_is_due(board, reading)
                 self._draw(board, live)
-                for name in keyboard.wait(min(self._read_due, self._all_due) - time.monotonic()):
+                for name in keyboard.wait(self._patience_s(reading)):
                     if name == "hangup":
                         return board
                     if name == "suspend":
@@ -119,12 +133,11 @@ class _Screen:
                     if command is not None and command.verb == "quit":
                         return board
                     if command is not None:
-                        self._draw(board, live)
-                        board = self._reader.obey(board, command)
-                        self._read_due = 0.0
+                        self._commands.append(command)
                     elif board.chosen != was.chosen:
                         self._read_due = time.monotonic() + _SOON_S
-                board = self._do_what_is_due(board)
+                if (read := reading.take()) is not None:
+                    board = self._take(board, read)
         return board
 
     def _draw(self, board: Board, live: Live) -> None:
@@ -136,20 +149,42 @@ class _Screen:
         keyboard.suspend()
         live.start()
 
-    def _do_what_is_due(self, board: Board) -> Board:
-        if time.monotonic() >= self._all_due:
-            board = self._reader.runs_and_endpoints(board)
-            self._all_due = time.monotonic() + SWEEP_S
-        if time.monotonic() >= self._read_due:
-            board, more = self._reader.read(board, board.chosen)
-            if self._target != board.chosen:
-                board, still_more = self._reader.read(board, self._target)
-                more = more or still_more
-            board = self._reader.sweep(board)
-            raise_if_lost(self._reader, self._target)
-            pause_s = 0.0 if more else self._reader.pause_s(board, (board.chosen, self._target))
+    def _patience_s(self, reading: Background[_Reading]) -> float:
+        """How long to wait for a key; clocks on the screen go on while something is read."""
+        if reading.is_busy:
+            return POLL_S
+        return min(self._read_due, self._all_due) - time.monotonic()
+
+    def _begin_what_is_due(self, board: Board, reading: Background[_Reading]) -> None:
+        if reading.is_busy:
+            return
+        now = time.monotonic()
+        if self._commands:
+            command = self._commands.pop(0)
+            reading.start(lambda: _Reading(board, self._reader.obey(board, command), 0.0))
+        elif now >= self._all_due:
+            self._all_due = now + SWEEP_S
+            reading.start(lambda: _Reading(board, self._reader.runs_and_endpoints(board)))
+        elif now >= self._read_due:
+            reading.start(lambda: self._read(board))
+
+    def _read(self, board: Board) -> _Reading:
+        """Look at the chosen run and at the target, then at the others."""
+        after, more = self._reader.read(board, board.chosen)
+        if self._target != board.chosen:
+            after, still_more = self._reader.read(after, self._target)
+            more = more or still_more
+        after = self._reader.sweep(after)
+        pause_s = 0.0 if more else self._reader.pause_s(after, (board.chosen, self._target))
+        return _Reading(board, after, pause_s)
+
+    def _take(self, board: Board, read: _Reading) -> Board:
+        """The board with what was read. Raises what the target's looks came to, where that is the end."""
+        if read.pause_s is not None:
+            pause_s = read.pause_s if board.chosen == read.before.chosen else _SOON_S
             self._read_due = time.monotonic() + pause_s
-        return board
+            raise_if_lost(self._reader, self._target)
+        return with_reading(board, read.before, read.after)
 
 
 def _has_ended(board: Board, target: str | None) -> bool:

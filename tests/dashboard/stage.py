@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,13 @@ class Part:
         end = min(len(content), start + size)
         ended = self.status.state.is_final and end == len(content)
         return start, end, None if ended else str(end)
+
+
+class Stuck(Part):
+    """A run whose service takes for ever."""
+
+    def call(self, name: str) -> None:
+        time.sleep(3600)
 
 
 @dataclass
@@ -156,7 +164,10 @@ def set_up(home: Path, *, now: float = NOW, backend: str = "local") -> Stage:
 
 
 def main(home: str, *words: str) -> None:
-    """Watch made-up runs on this terminal: `target` to follow the newest, `raise` to break in the middle."""
+    """Watch made-up runs on this terminal.
+
+    `target` follows the newest, `raise` breaks in the middle, `stuck` leaves every look without an answer.
+    """
     from maas_client.dashboard.live import watch_on_screen, watch_run
     from tests.dashboard.boards import events
 
@@ -165,6 +176,8 @@ def main(home: str, *words: str) -> None:
     record = stage.add("new", RunState.RUNNING, started_at=NOW - 234)
     part = stage.play.parts[record.id]
     part.events, part.lines = list(events(220)), [f"line {number}" for number in range(300)]
+    if "stuck" in words:
+        stage.play.parts[record.id] = Stuck(part.status)
     if "raise" in words:
         part.status = None  # type: ignore[assignment]
     if "target" in words:

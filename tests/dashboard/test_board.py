@@ -19,6 +19,7 @@ from maas_client.dashboard.board import (
     Mode,
     key,
     with_page,
+    with_reading,
     with_runs,
     with_status,
     with_trouble,
@@ -241,3 +242,26 @@ def test_the_board_is_json() -> None:
         data = json.loads(json.dumps(made().to_dict(), allow_nan=False))
         assert set(data) == {"runs", "chosen", "endpoints"}
     assert data["chosen"]["progress"]["after"]["accuracy"] == 0.835
+
+
+def test_what_was_read_meanwhile_comes_beside_the_keys() -> None:
+    before = boards.running()
+    lines = tuple(f"line {number}" for number in range(20))
+    assert before.chosen is not None
+    before = with_page(before, before.chosen, lines=lines, events=(), logs=Cursor("1"), metrics=Cursor("1"))
+    after = with_page(
+        before, before.chosen, lines=("new 1", "new 2"), events=(), logs=Cursor("2"), metrics=Cursor("1")
+    )
+    mine, _ = key(replace(before, mode=Mode.LOGS), "page-up")
+    merged = with_reading(mine, before, after)
+    assert (merged.mode, merged.chosen) == (Mode.LOGS, before.chosen)
+    assert merged.scroll == mine.scroll + 2
+    assert merged.detail.lines[-1] == "new 2"
+    assert with_reading(before, before, after).scroll == 0
+    assert with_reading(mine, before, replace(after, notice="It is done.")).notice == "It is done."
+    asked, _ = key(before, "c")
+    assert with_reading(asked, before, after).asking == asked.asking
+    other, _ = key(before, "down")
+    assert with_reading(other, before, after).chosen == other.chosen
+    gone = replace(after, rows=after.rows[1:], chosen=after.rows[1].id)
+    assert with_reading(before, before, gone).chosen == after.rows[1].id

@@ -157,6 +157,19 @@ def test_cancel_asks_and_a_watched_run_ends_the_dashboard(start: Start) -> None:
     assert left_as_found(terminal)
 
 
+def test_keys_are_answered_while_a_service_is_waited_for(start: Start) -> None:
+    terminal = start("stuck")
+    terminal.until(ENTER, "❯ new-1")
+    terminal.type("j")
+    terminal.until("❯ old-1")
+    terminal.type("c")
+    terminal.until("cancel old-1?")
+    terminal.type("n")
+    terminal.type("q")
+    assert terminal.end() == 0
+    assert left_as_found(terminal)
+
+
 def test_a_new_size_is_drawn_at_once(start: Start) -> None:
     terminal = start()
     terminal.until("220/400")
