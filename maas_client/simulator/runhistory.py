@@ -75,6 +75,7 @@ def details(call: Call) -> Reply:
             "logFiles": _log_files(call.world, job, record),
             "jobCost": None,
             "revision": record["attempt"],
+            "currentAttemptId": record["attempt"],
             "runTypeV2": None,
             "settings": {},
             "computeRequest": None,
