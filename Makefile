@@ -64,6 +64,8 @@ bench: setup-dev
 	$(BIN)/python bench/training_throughput.py
 	$(BIN)/python bench/submit_roundtrips.py
 	$(BIN)/python bench/transfer.py
+	$(BIN)/python bench/watch_many.py
+	$(BIN)/python bench/long_watch.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
