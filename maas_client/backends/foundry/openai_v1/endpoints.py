@@ -295,7 +295,7 @@ class OpenAIEndpoints:
         return status
 
     def _silence(self, name: str) -> str:
-        """Why a deployment does not answer, "" where it does. Raises UnavailableError where nobody can be asked.
+        """Why a deployment does not answer, "" where it does. Raises UnavailableError where that is open.
 
         It is asked nothing: only one that is there says what is wrong with that, and it costs no token.
         """
