@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,20 +186,27 @@ class Execution:
                 self._logged[name] = self._logged.get(name, 0) + len(data)
 
     def upload(self, outputs: Mapping[str, Any]) -> None:
-        """Write changed files of the outputs to their blobs."""
+        """Write changed files of the outputs to their blobs; remove those whose files are gone: a mount."""
         for name, each in outputs.items():
             folder = self.folder / "outputs" / name
             place = self._place_of(each)
+            here = set()
             for path in sorted(folder.rglob("*")):
                 key = f"{name}/{path.relative_to(folder)}"
-                if path.is_file() and self._sent.get(key) != _stamp(path):
-                    stamp = _stamp(path)
-                    blob = f"{place.path.strip('/')}/{path.relative_to(folder).as_posix()}"
-                    try:
-                        self.world.storage.upload(place.container, blob, path)
-                    except FileNotFoundError:
-                        continue
-                    self._sent[key] = stamp
+                with suppress(FileNotFoundError):  # renamed or removed by the command just now
+                    if path.is_file():
+                        here.add(key)
+                        self._send(path, key, place.container, _blob(place, key))
+            for key in [key for key in self._sent if key.startswith(f"{name}/") and key not in here]:
+                self.world.storage.delete(place.container, _blob(place, key))
+                del self._sent[key]
+
+    def _send(self, path: Path, key: str, container: str, blob: str) -> None:
+        """Write a file that changed since it was written last. Raises FileNotFoundError."""
+        stamp = _stamp(path)
+        if self._sent.get(key) != stamp:
+            self.world.storage.upload(container, blob, path)
+            self._sent[key] = stamp
 
     def clean(self) -> None:
         """Remove the folder."""
@@ -223,6 +231,11 @@ def _place(places: Mapping[str, str], match: re.Match[str]) -> str:
     if key not in places:
         raise user_error(f"The command uses {match[0]}, which the job does not have.", "BadArgument")
     return places[key]
+
+
+def _blob(place: Place, key: str) -> str:
+    """The blob of an output's file; its key begins with the output's name."""
+    return f"{place.path.strip('/')}/{Path(key.partition('/')[2]).as_posix()}"
 
 
 def _stamp(path: Path) -> tuple[int, float]:

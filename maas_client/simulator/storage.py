@@ -204,6 +204,12 @@ class Storage:
         with source.open("rb") as file:
             self.client.get_blob_client(container, path).upload_blob(file, overwrite=True)
 
+    def delete(self, container: str, path: str) -> None:
+        """Remove a blob, if it is there."""
+        blob = self.client.get_blob_client(container, path)
+        if blob.exists():
+            blob.delete_blob()
+
     def append(self, container: str, path: str, data: bytes) -> None:
         """Add bytes to an append blob, which is made if it is not there."""
         blob = self.client.get_blob_client(container, path)

@@ -23,7 +23,8 @@ from tests.backends.azureml.stage import AzuremlStage
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PATIENCE_S = 240.0
-STEPS = 40
+STEPS = 120
+"""Several seconds of them: what is to be stopped is seen to have a checkpoint long before it ends."""
 ROWS = [("my card is late", "late"), ("i lost my card", "lost"), ("a fee that i do not know", "fee")]
 
 
@@ -65,10 +66,11 @@ class Follower:
 
 @pytest.fixture
 def stage(azure: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzuremlStage]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stage = AzuremlStage(azure, tmp_path, monkeypatch)
     rows = [
         json.dumps({"text": f"{text} {number}", "label": label})
-        for number, (text, label) in enumerate(itertools.islice(itertools.cycle(ROWS), 30))
+        for number, (text, label) in enumerate(itertools.islice(itertools.cycle(ROWS), 400))
     ]
     stage.data.write_text("\n".join(rows) + "\n")
     yield stage
@@ -78,7 +80,7 @@ def stage(azure: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def submit(stage: AzuremlStage, **parts: Any) -> tuple[Project, Follower]:
     training = {"max_steps": STEPS, "epochs": 1000, "max_length": 64, "batch_size": 2}
-    training |= {"checkpoint_every_steps": 4, "precision": "fp32"}
+    training |= {"checkpoint_every_steps": 10, "precision": "fp32"}
     spec = stage.spec(training=training, evaluation={"max_rows": 3, "max_new_tokens": 4}, **parts)
     project = Project(
         stage.root / ".maas", clock=stage.azure.world.clock.now, platforms={"azureml": stage.platform}
@@ -108,7 +110,7 @@ def test_a_run_whose_machine_is_taken_away_goes_on_and_leaves_a_model(stage: Azu
 
     first, second = follower.named("started")
     assert first["resumed_from_step"] == 0
-    assert second["resumed_from_step"] >= 4
+    assert second["resumed_from_step"] >= 10
     assert len(follower.named("finished")) == 1
     assert not any("@maas" in line for line in follower.lines)
     assert any("steps total" in line for line in follower.lines)
@@ -120,13 +122,17 @@ def test_a_run_whose_machine_is_taken_away_goes_on_and_leaves_a_model(stage: Azu
 
     target = stage.root / "here"
     fetch_artifact(stage.platform.jobs, follower.ref, target)
-    assert not (target / "checkpoints").exists()
+    assert {path.name for path in target.iterdir()} == {
+        *("before.json", "config.json", "events.jsonl", "model", "result.json", "samples.jsonl")
+    }
     hashes = artifact.result["hashes"]["model"]
     assert set(hashes) == {path.name for path in (target / "model").iterdir()}
     for name, digest in hashes.items():
         assert digest.endswith(hashlib.sha256((target / "model" / name).read_bytes()).hexdigest())
 
-    scoring = project.submit(project.plan_evaluation(project.find("last"), stage.data))
+    few = stage.root / "few.jsonl"
+    few.write_text("".join(stage.data.read_text().splitlines(keepends=True)[:5]))
+    scoring = project.submit(project.plan_evaluation(project.find("last"), few))
     scored = Follower(stage.platform.jobs, scoring.ref)
     assert scored.to_the_end().state is RunState.SUCCEEDED
     assert set(project.artifact(scoring).result["metrics"]) == set(artifact.result["after"])
@@ -153,7 +159,7 @@ def test_two_processes_are_stopped_and_resumed_from_their_checkpoint(stage: Azur
 
     first, second = follower.named("started")
     assert (first["processes"], second["processes"]) == (2, 2)
-    assert second["resumed_from_step"] >= 4
+    assert second["resumed_from_step"] >= 10
     assert follower.lines.count("--- attempt 2 ---") == 1
     bodies = [stage.azure.world.store.get(f"{stage.target.path}/jobs/{name}") for name in stage.jobs()]
     spreads = [body["properties"]["distribution"] for body in bodies if body is not None]
