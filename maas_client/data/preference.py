@@ -6,6 +6,7 @@ to the service as they are.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from maas_client.data.convert import Written
 
 KEYS = ("input", "preferred_output", "non_preferred_output")
-_LONGEST_LINE = 16 * 1024 * 1024
+_LONGEST = 16 * 1024 * 1024
 _REFUSED_HINT = "Tune on them with backend foundry and foundry.route openai (a model whose methods have dpo)."
 
 
@@ -28,8 +29,10 @@ def is_preference_file(path: Path) -> bool:
     """Whether the first row of a file is a preference row; False where that cannot be told."""
     try:
         with path.open("rb") as file:
-            lines = (line for line in iter(lambda: file.readline(_LONGEST_LINE), b"") if line.strip())
-            first = json.loads(next(lines, b"null").decode("utf-8-sig"))
+            lines = (
+                line.removeprefix(codecs.BOM_UTF8) for line in iter(lambda: file.readline(_LONGEST), b"")
+            )
+            first = json.loads(next((line for line in lines if line.strip()), b"null"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(first, dict) and any(key in first for key in KEYS[1:])
