@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -189,11 +190,9 @@ def test_a_tuning_job_is_put_through_the_entities_and_trains(
     from azure.ai.ml import Input, Output
     from azure.ai.ml.entities._job.finetuning.custom_model_finetuning_job import CustomModelFineTuningJob
 
-    row = (
-        '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi there"}]}\n'
-    )
-    for name in ("train.jsonl", "validation.jsonl"):
-        (tmp_path / name).write_text(row * 12)
+    for name, word in (("train.jsonl", "Hello"), ("validation.jsonl", "Good morning")):
+        turns = [{"role": "user", "content": word}, {"role": "assistant", "content": "Hi there"}]
+        (tmp_path / name).write_text(f"{json.dumps({'messages': turns})}\n" * 12)
     job = CustomModelFineTuningJob(
         task="ChatCompletion",
         model=Input(
