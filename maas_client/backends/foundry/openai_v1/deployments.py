@@ -72,7 +72,7 @@ class Lease(Record):
 
 @dataclass(frozen=True)
 class Deployment:
-    """One look at a deployment. `lease` None: nothing on it says that maas made it."""
+    """One look at a deployment. `lease` None: nothing says that maas made it; `is_tagged`: it does itself."""
 
     name: str
     native: str
@@ -81,6 +81,7 @@ class Deployment:
     capacity: int
     created_at: float | None
     lease: Lease | None
+    is_tagged: bool = False
 
     @property
     def state(self) -> EndpointState:
@@ -134,6 +135,7 @@ def read_deployment(body: Mapping[str, Any], kept: Lease | None) -> Deployment:
         capacity=capacity if isinstance(capacity, int) else 0,
         created_at=_time(_mapping(body.get("systemData")).get("createdAt")),
         lease=_lease(_mapping(body.get("tags")), tuned, kept),
+        is_tagged=bool(_mapping(body.get("tags")).get(TAG_MODEL)),
     )
 
 

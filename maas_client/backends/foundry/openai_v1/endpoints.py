@@ -253,7 +253,7 @@ class OpenAIEndpoints:
     def _status(self, there: Deployment) -> EndpointStatus:
         """A deployment as Azure describes it. One past its time is EXPIRED, and bills all the same."""
         now, state = self._clock(), there.state
-        message = MESSAGES.get(there.native.lower(), "")
+        message = MESSAGES.get(there.native.lower(), "" if there.is_tagged else _ONLY_HERE)
         if state is EndpointState.FAILED:
             message = self._failure(there) or message
         if state is EndpointState.READY and there.ends_at is not None and there.ends_at <= now:

@@ -166,8 +166,9 @@ def _steps(plan: Plan, config: dict[str, Any]) -> Iterator[PlanStep]:
         yield PlanStep("convert", str(spec.data.validation.file), shape)
     for name in ("train", "validation"):
         yield PlanStep("upload", f"{name}-<sha256>.jsonl", "unless the resource has it already")
-    request = job_request(plan, config, "<train>", "<validation>")
-    body = {**request, **request.pop("extra_body", {})}
+    request = job_request(plan, config, "<train>", "<validation>", run="<run>")
+    more = request.pop("extra_body", {})
+    body = {**request, **more}
     yield PlanStep("start", "fine-tuning job", json.dumps(body, separators=(",", ":")))
     if spec.register_as is not None:
         yield PlanStep("register", spec.register_as.name, "the tuned model, by its name in the resource")

@@ -230,25 +230,19 @@ def suffix_of(run_id: str) -> str:
 
 
 def job_request(
-    plan: Plan, config: Mapping[str, Any], training_file: str, validation_file: str
+    plan: Plan, config: Mapping[str, Any], training_file: str, validation_file: str, *, run: str = ""
 ) -> dict[str, Any]:
-    """The arguments of `fine_tuning.jobs.create` for a plan."""
+    """The arguments of `fine_tuning.jobs.create` for a plan. `run` is shown instead of the run's name."""
+    run, method = run or plan.run_id, config["method"]
     more = {"trainingType": config["training_type"]} if config.get("training_type") else {}
     return {
         "model": config["model"],
         "training_file": training_file,
         **({"validation_file": validation_file} if validation_file else {}),
-        "method": {
-            config["method"]: {"hyperparameters": config["hyperparameters"]},
-            "type": config["method"],
-        },
+        "method": {"type": method, method: {"hyperparameters": config["hyperparameters"]}},
         "seed": config["seed"],
-        "suffix": suffix_of(plan.run_id),
-        "metadata": {
-            TAG_RUN: plan.run_id,
-            TAG_JOB: plan.spec.name,
-            TAG_FINGERPRINT: plan.fingerprint,
-        },
+        "suffix": suffix_of(run),
+        "metadata": {TAG_RUN: run, TAG_JOB: plan.spec.name, TAG_FINGERPRINT: plan.fingerprint},
         **({"extra_body": more} if more else {}),
     }
 

@@ -138,11 +138,11 @@ class Stage:
     def jobs(self) -> Any:
         return self.platform.jobs
 
-    def spec(self, data: str = "", **more: Any) -> JobSpec:
-        """A job on gpt-oss-20b over chat rows (or other `data`)."""
+    def spec(self, text: str = "", /, **more: Any) -> JobSpec:
+        """A job on gpt-oss-20b over chat rows (or others: `text`)."""
         self.home.mkdir(parents=True, exist_ok=True)
-        path = self.home.parent / f"rows-{abs(hash(data))}.jsonl"
-        path.write_text(data or rows(), encoding="utf-8")
+        path = self.home.parent / f"rows-{abs(hash(text))}.jsonl"
+        path.write_text(text or rows(), encoding="utf-8")
         job = {
             "name": "card",
             "task": "chat",
@@ -154,8 +154,8 @@ class Stage:
         }
         return JobSpec.model_validate(job)
 
-    def plan(self, data: str = "", **more: Any) -> Plan:
-        plan: Plan = self.jobs.plan(self.spec(data, **more))
+    def plan(self, text: str = "", /, **more: Any) -> Plan:
+        plan: Plan = self.jobs.plan(self.spec(text, **more))
         return plan
 
     def tunings(self) -> list[Mapping[str, Any]]:

@@ -67,7 +67,7 @@ class ContractStage(Stage):
         endpoints = FoundryEndpoints(routes, memory, models)
         self.platform = Platform("foundry", FoundryJobs(routes, memory, self.clock), models, endpoints)
 
-    def plan(self, behavior: str = "", *, name: str = "card", **more: Any) -> Plan:
+    def plan(self, behavior: str = "", /, *, name: str = "card", **more: Any) -> Plan:
         self.world.timing.finalizing_s = 1e9 if behavior == "endless" else 0.0
         if behavior == "fail":
             order = {"kind": "job_fail", "match": name, "message": "the data is bad", "times": 0}
