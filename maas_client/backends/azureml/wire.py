@@ -11,11 +11,12 @@ from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.run import Event
 from maas_client.spec import duration_s
 from maas_client.workspace.datastores import DEFAULT, Place
+from maas_client.workspace.jobs import RUN_TAG as TAG_RUN
 
 if TYPE_CHECKING:
     from maas_client.plan import Plan
 
-TAG_RUN, TAG_JOB, TAG_FINGERPRINT = "maas-run", "maas-job", "maas-fingerprint"
+TAG_JOB, TAG_FINGERPRINT = "maas-job", "maas-fingerprint"
 CODE = "codeId"
 """Where the body of a plan holds a sentence instead of an id: the service names the snapshot."""
 _EVENT_MARK = "@maas "
