@@ -1,4 +1,4 @@
-"""What is asked of a resource before anything is sent, the deployment's part too; nothing is changed by it."""
+"""What is asked of a resource before anything is sent, the deployment's part too; nothing is changed."""
 
 from __future__ import annotations
 
