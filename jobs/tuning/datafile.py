@@ -109,9 +109,11 @@ def kind_of(path: Path, stream: BinaryIO) -> str:
     if suffix in (".csv", ".tsv", ".abc", ".conll"):
         return suffix[1:]
     place = stream.tell()
-    lines = stream.read(_PEEK_BYTES).decode(errors="replace").splitlines()
+    start = stream.read(_PEEK_BYTES)
     stream.seek(place)
-    lines = lines[:-1] if len(lines) > 1 else lines  # the last one may be cut
+    lines = start.decode(errors="replace").splitlines()
+    if len(start) == _PEEK_BYTES and len(lines) > 1:
+        lines.pop()  # it may be cut
     spoken = [line for line in lines if line.strip()][:4]
     if spoken and wanted_columns(spoken[0].replace('"', "").split(",")):
         return "csv"

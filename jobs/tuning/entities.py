@@ -42,8 +42,9 @@ def is_tag(word: str) -> bool:
 
 def is_label(label: str) -> bool:
     """Whether a label can be written before its words and read back."""
-    is_line = _LINE.fullmatch(f"{label}: x") is not None and label.splitlines() == [label]
-    return is_line and label == label.strip() and " #" not in label
+    line = _LINE.fullmatch(f"{label}: x")
+    is_whole = line is not None and line["label"] == label == label.strip()
+    return is_whole and " #" not in label and label.splitlines() == [label]
 
 
 def from_tags(tokens: Sequence[str], tags: Sequence[str]) -> MarkedText:

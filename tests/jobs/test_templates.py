@@ -145,6 +145,7 @@ def test_what_a_user_sends_becomes_the_prompt_of_training(task: str) -> None:
     assert served.encode([{"role": "user", "content": whole}], ()) == expected
 
 
+@settings(deadline=None)
 @given(text=st.text())
 def test_asking_twice_is_asking_once(text: str) -> None:
     for task in TASKS:

@@ -12,9 +12,31 @@ from typing import Any
 import pytest
 
 import models
+from maas_client.preflight import check_rows
+from maas_client.spec import Task
+from maas_client.specfile import load_spec
+from tuning.contamination import find_repeats
+from tuning.data import load_rows
+from tuning.metrics.tunes import tune_scores
 
 EXAMPLES = Path(models.__file__).parent.parent / "jobs" / "examples"
-FILES = [("card-support", "train.jsonl"), ("card-support", "test.jsonl"), ("small-talk", "train.jsonl")]
+FILES = [
+    ("card-support", "train.jsonl"),
+    ("card-support", "test.jsonl"),
+    ("small-talk", "train.jsonl"),
+    ("delivery-notes", "train.conll"),
+    ("delivery-notes", "test.conll"),
+    ("museum-guide", "train.tsv"),
+    ("museum-guide", "test.tsv"),
+    ("order-desk", "train.jsonl"),
+    ("order-desk", "test.jsonl"),
+    ("shift-reports", "train.jsonl"),
+    ("shift-reports", "test.jsonl"),
+    ("garden-handbook", "handbook.txt"),
+    ("round-dances", "tunes.abc"),
+]
+JOBS = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if (EXAMPLES / path.stem).is_dir())
+LARGEST_BYTES = 200_000
 
 
 def read_rows(folder: str, name: str) -> list[dict[str, Any]]:
@@ -31,6 +53,37 @@ def test_generator_makes_the_shipped_file(folder: str, name: str, tmp_path: Path
     script = EXAMPLES / folder / "make_rows.py"
     subprocess.run([sys.executable, str(script), "--output", str(tmp_path)], check=True, timeout=60)
     assert (tmp_path / name).read_bytes() == (EXAMPLES / folder / name).read_bytes()
+
+
+def test_every_data_file_is_small_and_comes_from_its_generator() -> None:
+    shipped = [path for job in JOBS for path in (EXAMPLES / job).iterdir() if path.suffix not in (".py", "")]
+    made = {EXAMPLES / folder / name for folder, name in FILES} | {EXAMPLES / "card-support" / "phrases.json"}
+    assert set(shipped) == made
+    assert max(path.stat().st_size for path in shipped) < LARGEST_BYTES
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_an_example_is_a_job_with_good_rows_and_nothing_held_out_is_trained_on(name: str) -> None:
+    spec = load_spec(EXAMPLES / f"{name}.yaml")
+    assert spec.name == name
+    check_rows(spec)
+    train = load_rows(spec.data.train, spec.task)
+    held_out = load_rows(spec.data.validation.file, spec.task) if spec.data.validation.file else []
+    assert find_repeats(train, held_out).rows == 0
+    assert len({json.dumps([one.example.text, one.example.messages], default=str) for one in train}) == len(
+        train
+    )
+
+
+def test_every_task_has_an_example() -> None:
+    tasks = {load_spec(EXAMPLES / f"{name}.yaml").task for name in JOBS}
+    assert tasks == set(Task) - {Task.TEXT_GENERATION}
+
+
+def test_tunes_fill_their_bars() -> None:
+    rows = load_rows(EXAMPLES / "round-dances" / "tunes.abc", "music")
+    texts = [row.example.text or "" for row in rows]
+    assert tune_scores(texts, [False] * len(texts)) == {"parsed": 1.0, "full_bars": 1.0}
 
 
 def test_card_support_has_no_duplicates_and_no_leak() -> None:

@@ -15,8 +15,8 @@ def span_scores(
 
     seqeval counts tags; a tag here is that of a character, so that no tokenization has a say.
     """
-    from seqeval.metrics import precision_recall_fscore_support as measure
     from seqeval.metrics.sequence_labeling import get_entities
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support as measure
 
     true, answered = [], []
     for marked, entities in zip(expected, found, strict=True):
