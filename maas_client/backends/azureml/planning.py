@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from maas_client.backends.azureml.environment import BundledEnvironment, bundled_environment
+from maas_client.backends.azureml.serving import Wanted
 from maas_client.backends.azureml.wire import job_body, shape_of
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
@@ -20,8 +21,9 @@ from maas_client.catalog import Gpu, gpus, price
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, Input, JsonFile, training_command
 from maas_client.errors import PlanError
+from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.plan import NOT_CODE, Plan, PlanStep, job_hashes
-from maas_client.spec import ComputeSpec, JobSpec
+from maas_client.spec import ComputeSpec, DeploySpec, JobSpec
 from maas_client.transport.workspace import Target
 
 IDLE_S = 120
@@ -44,6 +46,8 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
     job = _with_weights(spec, job or training_command(spec))
     gpu = _check_machines(spec)
     _check_environment(spec.compute.environment)
+    if spec.deploy is not None:
+        _check_deploy(spec, spec.deploy)
     environment = spec.compute.environment or bundled_environment("training")
     draft = Plan(
         spec=spec,
@@ -96,6 +100,21 @@ def _check_environment(name: str | None) -> None:
         return
     hint = "Write azureml:NAME:VERSION, azureml:NAME@latest or azureml://registries/REGISTRY/environments/..."
     raise PlanError(f"compute.environment {name!r} names no environment.", hint=hint)
+
+
+def _check_deploy(spec: JobSpec, deploy: DeploySpec) -> None:
+    """Raises PlanError for an endpoint that Azure would refuse when the training is done and paid for."""
+    lineage = Lineage("", spec.model, spec.task, spec.method.name)
+    made = RegisteredModel(
+        ref=ModelRef(spec.register_as.name if spec.register_as else spec.name, 1),
+        place=CloudPath(""),
+        created_at=0.0,
+        lineage=lineage,
+        metrics={},
+        adapter=spec.method.name != "full",
+        size_bytes=0,
+    )
+    Wanted(made, deploy, 0.0)
 
 
 def known_size(size: str | None) -> Gpu | None:

@@ -240,6 +240,17 @@ def test_an_environment_of_the_user_s_is_passed_on(planner: Planner) -> None:
     assert any(step.verb == "use" and curated in step.what for step in plan.steps)
 
 
+def test_an_endpoint_that_azure_would_refuse_is_refused_before_the_training(
+    planner: Planner,
+) -> None:
+    wanted = {"register": {"name": "card"}, "deploy": {"name": "card-end"}}
+    assert "deploy.size is missing" in refused(planner, **wanted).message
+    wanted["deploy"]["size"] = A100
+    assert planner(**wanted).spec.deploy is not None
+    wanted["deploy"]["name"] = "ab"
+    assert "Azure takes no endpoint named 'ab'" in refused(planner, **wanted).message
+
+
 @pytest.mark.parametrize("name", ["mine", "azureml:mine", "azureml://mine/1", "azureml:mine:"])
 def test_a_name_that_is_no_environment_s_is_refused(planner: Planner, name: str) -> None:
     assert "names no environment" in refused(planner, compute={"size": A100, "environment": name}).message
