@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from maas_client.cli.pages import Page, Table
@@ -43,20 +43,34 @@ def _shortened(detail: str) -> str:
     return detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 4]} ..."
 
 
-def metrics_view(result: Mapping[str, Any]) -> Table:
-    """Metrics side by side: before and after training, or those of one scoring."""
+def metrics_view(result: Mapping[str, Any]) -> Page:
+    """Metrics side by side (before and after training, or those of one scoring), and how sure they are."""
     before, after = result.get("before") or {}, result.get("after") or result.get("metrics") or {}
-    if not before:
-        return Table({"METRIC": "left", "VALUE": "right"}, [[name, _number(after[name])] for name in after])
-    rows = [[name, _number(before.get(name, "")), _number(after[name])] for name in after]
-    return Table({"METRIC": "left", "BEFORE": "right", "AFTER": "right"}, rows)
+    if before:
+        rows = [[name, _number(before.get(name, "")), _number(after[name])] for name in after]
+        table = Table({"METRIC": "left", "BEFORE": "right", "AFTER": "right"}, rows)
+    else:
+        table = Table({"METRIC": "left", "VALUE": "right"}, [[name, _number(after[name])] for name in after])
+    warnings = [f"warning: {one}" for one in result.get("warnings") or ()]
+    return Page(table, *_certainty(result), *warnings)
+
+
+def _certainty(result: Mapping[str, Any]) -> Iterator[str]:
+    """The range of the task's metric, or of its change, had other rows of the same kind been held out."""
+    change, interval, metric = result.get("change"), result.get("interval"), result.get("metric")
+    if change:
+        by, low, high = (f"{change[key]:+.4g}" for key in ("difference", "low", "high"))
+        yield f"{metric} changed by {by} ({change['level']:.0%} interval: {low} to {high})"
+    elif interval:
+        low, high = (f"{interval[end]:.4g}" for end in ("low", "high"))
+        yield f"{metric} {interval['value']:.4g} ({interval['level']:.0%} interval: {low} to {high})"
 
 
 def journey_view(journey: Journey) -> Page:
     """The end of a journey: the measured improvement, the version, the endpoint and its answer."""
     parts: list[str | Table] = [f"Run {journey.run.id} succeeded."]
     if any(journey.result.get(key) for key in ("before", "after", "metrics")):
-        parts.append(metrics_view(journey.result))
+        parts += metrics_view(journey.result).parts
     if journey.model is not None:
         parts.append(f"Registered {journey.model.ref}")
     if journey.endpoint is not None:
