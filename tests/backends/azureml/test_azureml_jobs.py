@@ -18,6 +18,7 @@ from maas_client.backends.azureml.clusters import ensure_cluster
 from maas_client.errors import ConflictError, PlanError, QuotaError, RejectedError, UsageError
 from maas_client.plan import Plan
 from maas_client.run import RunRef, RunState
+from maas_client.simulator.datastores import make_datastores
 from tests.backends.azureml.stage import SIZE, AzuremlStage
 from tests.contract import all_lines, ended
 
@@ -90,6 +91,14 @@ def test_what_is_unchanged_is_not_sent_again(stage: AzuremlStage) -> None:
     assert new == {f"maas/inputs/{digest}/config.json"}
     assert {name: at for name, at in written().items() if name not in new} == before
     assert not [each for each in stage.requests[seen:] if "startPendingUpload" in each]
+
+
+@pytest.mark.parametrize("kind", ["Sas", "None"])
+def test_a_workspace_without_account_keys_takes_runs_too(stage: AzuremlStage, kind: str) -> None:
+    make_datastores(stage.azure.world, stage.target.path, kind)
+    ref = stage.platform.jobs.submit(stage.plan("succeed"))
+    assert ended(stage, ref).state is RunState.SUCCEEDED
+    assert stage.platform.jobs.artifact(ref).result["adapter"] is True
 
 
 def test_nothing_is_printed_while_a_job_is_sent(
