@@ -152,7 +152,9 @@ def delete(name: Name, yes: Yes = False, output: Output = OutputFormat.TABLE) ->
         words = f", which serves {status.model}" if status.model else ""
         ask(f"Delete endpoint {ref.name}{words}?", yes=yes)
     project.fleet.delete_ref(ref)
-    say(f"Endpoint {ref.name} is gone.")
+    is_service = project.places.is_service(ref.backend)
+    later = "; the service may take some minutes, and bill until then" if is_service else ""
+    say(f"Endpoint {ref.name} is deleted{later}.")
     emit({"endpoint": ref.name, "backend": ref.backend, "deleted": True}, ref.name)
 
 
