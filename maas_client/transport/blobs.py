@@ -6,6 +6,7 @@ file on disk is always whole up to its length, can go on where it was cut off, a
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import ConflictError, ServiceError, UnavailableError
-from maas_client.transport.filehash import file_md5, hashed_meanwhile, new_md5
+from maas_client.transport.filehash import MD5, SHA256, file_hash, hashed_meanwhile
 from maas_client.transport.storage import open_client, storage_calls
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ _AHEAD = 6
 # One request whose body goes out within one timeout, whatever the line; longer files go as blocks, which the
 # package sends in small pieces with a timeout each.
 _SINGLE_PUT_BYTES = 2**18
+# Up to here a file is hashed before it is sent, and storage is told its MD5 too, for other tools. A longer
+# one is hashed while it is sent, by SHA-256 alone: processors of today do that more than twice as fast.
 _HASHED_FIRST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One look at a blob. `path` is its name in the container, `md5` hexadecimal and None where the service
-    does not know it, `modified_at` unix seconds.
+    """One look at a blob. `path` is its name in the container, `modified_at` unix seconds.
+
+    `md5` is what storage knows, `sha256` what whoever sent it noted in its metadata; hexadecimal, or None.
     """
 
     path: str
@@ -41,6 +45,14 @@ class Blob:
     md5: str | None
     etag: str
     modified_at: float
+    sha256: str | None = None
+
+    @property
+    def checksum(self) -> tuple[str, str] | None:
+        """The best hash that is known, as (algorithm, hexadecimal)."""
+        if self.sha256 is not None:
+            return SHA256, self.sha256
+        return None if self.md5 is None else (MD5, self.md5)
 
 
 @dataclass(frozen=True)
@@ -125,37 +137,44 @@ class Container:
 
     def write(self, path: str, data: bytes) -> None:
         """Make or replace a blob."""
-        digest = new_md5()
-        digest.update(data)
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         is_short = len(data) <= _SINGLE_PUT_BYTES
         with storage_calls(f"write {path}"):
             self._client.upload_blob(
                 path,
                 data,
                 overwrite=True,
-                content_settings=_settings(digest.hexdigest()),
+                content_settings=_settings(md5),
+                metadata={SHA256: hashlib.sha256(data).hexdigest()},
                 validate_content=is_short,
             )
 
     def send(
-        self, source: Path, path: str, *, md5: str | None = None, watch: Callable[[int], None] | None = None
+        self,
+        source: Path,
+        path: str,
+        *,
+        sha256: str | None = None,
+        watch: Callable[[int], None] | None = None,
     ) -> None:
-        """Make or replace a blob from a file; `md5` is the file's where it is known.
+        """Make or replace a blob from a file; `sha256` is the file's where it is known.
 
         `watch` is told the bytes that arrived so far, by several threads in turn. A short file is checked by
         the service as it arrives; a long one is looked at afterwards. Raises ConflictError where the file
         changed meanwhile, and UnavailableError where something else arrived.
         """
         before = source.stat()
-        if md5 is None and before.st_size <= _HASHED_FIRST_BYTES:
-            md5 = file_md5(source)
-        if md5 is not None:
-            self._put(source, path, before.st_size, md5, watch)
+        is_long = before.st_size > _HASHED_FIRST_BYTES
+        if sha256 is None and not is_long:
+            sha256 = file_hash(source, SHA256)
+        if sha256 is not None:
+            self._put(source, path, None if is_long else file_hash(source, MD5), sha256, watch)
         else:
-            with hashed_meanwhile(source) as hashing:
-                self._put(source, path, before.st_size, None, watch)
-                md5 = hashing.result()
-            self._note_md5(path, md5)
+            with hashed_meanwhile(source, SHA256) as hashing:
+                self._put(source, path, None, None, watch)
+                sha256 = hashing.result()
+            with storage_calls(f"send {path}"):
+                self._client.get_blob_client(path).set_blob_metadata({SHA256: sha256})
         after = source.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise ConflictError(
@@ -165,11 +184,17 @@ class Container:
                 code="SourceChanged",
             )
         if before.st_size > _SINGLE_PUT_BYTES:
-            self._check(path, before.st_size, md5)
+            self._check(path, before.st_size, sha256)
 
     def _put(
-        self, source: Path, path: str, size: int, md5: str | None, watch: Callable[[int], None] | None
+        self,
+        source: Path,
+        path: str,
+        md5: str | None,
+        sha256: str | None,
+        watch: Callable[[int], None] | None,
     ) -> None:
+        size = source.stat().st_size
         with storage_calls(f"send {path}"), source.open("rb") as stream:
             self._client.upload_blob(
                 path,
@@ -178,19 +203,15 @@ class Container:
                 overwrite=True,
                 max_concurrency=_WORKERS if size > PIECE_BYTES else 1,
                 content_settings=_settings(md5),
+                metadata={SHA256: sha256} if sha256 else None,
                 validate_content=size <= _SINGLE_PUT_BYTES,
                 progress_hook=(lambda done, _: watch(done)) if watch else None,
             )
 
-    def _note_md5(self, path: str, md5: str) -> None:
-        """Say the hash of a blob that was sent while it was hashed."""
-        with storage_calls(f"send {path}"):
-            self._client.get_blob_client(path).set_http_headers(_settings(md5))
-
-    def _check(self, path: str, size: int, md5: str) -> None:
+    def _check(self, path: str, size: int, sha256: str) -> None:
         """Whether what lies there is what was sent."""
         found = self.look(path)
-        if (found.size_bytes, found.md5) != (size, md5):
+        if (found.size_bytes, found.sha256) != (size, sha256):
             raise UnavailableError(
                 f"Cannot send {path}: something else arrived, or another command sends it too.",
                 hint="Try again.",
@@ -234,10 +255,13 @@ def _settings(md5: str | None) -> Any:
     )
 
 
+def _metadata(found: Any) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in (found.metadata or {}).items()}
+
+
 def _is_folder(found: Any) -> bool:
     """Whether a blob only stands for a folder, as mounted storage writes them."""
-    metadata = {str(name).lower(): value for name, value in (found.metadata or {}).items()}
-    return str(metadata.get("hdi_isfolder", "")).lower() == "true" or found.name.endswith("/")
+    return _metadata(found).get("hdi_isfolder", "").lower() == "true" or found.name.endswith("/")
 
 
 def _blob(found: Any) -> Blob:
@@ -248,4 +272,5 @@ def _blob(found: Any) -> Blob:
         md5=bytes(md5).hex() if md5 else None,
         etag=str(found.etag or "").strip('"'),
         modified_at=found.last_modified.timestamp(),
+        sha256=_metadata(found).get(SHA256),
     )

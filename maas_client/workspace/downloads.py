@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.errors import QuotaError, RejectedError, ServiceError, UnavailableError
 from maas_client.transport.blobs import PIECE_BYTES, Piece
-from maas_client.transport.filehash import digest_of, file_md5
+from maas_client.transport.filehash import digest_of, file_hash
 from maas_client.workspace.progress import Tally
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ class Incoming:
     target: Path
 
     def is_whole(self) -> bool:
-        """Whether the file is there as the blob is: by length and hash, or by the blob's time where the
-        service knows no hash.
+        """Whether the file is there as the blob is: by length and hash, or by the blob's time where no
+        hash is known.
         """
         if not self.target.is_file() or self.target.stat().st_size != self.blob.size_bytes:
             return False
-        if self.blob.md5 is not None:
-            return file_md5(self.target) == self.blob.md5
+        if self.blob.checksum is not None:
+            algorithm, expected = self.blob.checksum
+            return file_hash(self.target, algorithm) == expected
         return int(self.target.stat().st_mtime) == int(self.blob.modified_at)
 
 
@@ -114,7 +115,8 @@ class _Arrival:
             self._etag.unlink(missing_ok=True)
             self._part.write_bytes(b"")
             self._etag.write_text(file.blob.etag, encoding="utf-8")
-        self._digest = None if file.blob.md5 is None else digest_of(self._part)
+        checksum = file.blob.checksum
+        self._digest = digest_of(self._part, checksum[0]) if checksum else None
         self._stream = self._part.open("ab")
         self.done_bytes = self._stream.tell()
 
@@ -135,15 +137,15 @@ class _Arrival:
         """Check what arrived and put it in its place. Raises UnavailableError where it is damaged."""
         self._stream.close()
         blob = self._file.blob
-        md5 = None if self._digest is None else self._digest.hexdigest()
-        if (self._part.stat().st_size, md5) != (blob.size_bytes, blob.md5):
+        checksum = (self._digest.name, self._digest.hexdigest()) if self._digest else None
+        if (self._part.stat().st_size, checksum) != (blob.size_bytes, blob.checksum):
             self._part.unlink()
             self._etag.unlink(missing_ok=True)
             raise UnavailableError(
                 f"Cannot fetch {blob.path}: what arrived does not have its length and hash.",
                 hint="Try again: it begins anew. If it stays, the blob itself is damaged.",
                 operation=f"fetch {blob.path}",
-                code="Md5Mismatch",
+                code="HashMismatch",
             )
         os.utime(self._part, (blob.modified_at, blob.modified_at))
         self._part.replace(self._file.target)

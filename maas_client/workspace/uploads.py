@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.errors import ServiceError, UsageError
 from maas_client.transport.blobs import PIECE_BYTES
-from maas_client.transport.filehash import file_md5
+from maas_client.transport.filehash import SHA256, file_hash
 from maas_client.workspace.progress import Tally
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def send_files(
 ) -> None:
     """Send what is not there yet. `there` is what lies in the container, by path.
 
-    A blob is the same when its length and its MD5 are. MD5, because blob storage keeps it itself: it comes
-    with one listing of a folder, the service compares it with what arrives, and other tools set and check it
-    too. It tells change and damage; against forgery the path must be content-addressed.
+    A blob is the same when its length and its hash are: the SHA-256 that is noted in its metadata when it is
+    sent, and comes with one listing of a folder; of blobs that others sent, the MD5 that storage keeps.
     """
     tally = Tally(sum(file.size_bytes for file in files), watch)
     short = [file for file in files if file.size_bytes <= PIECE_BYTES]
@@ -82,14 +81,18 @@ def _send_file(
     container: Container, file: Outgoing, there: Blob | None, tally: Tally, *, again: bool = True
 ) -> None:
     """Send unless it is there; once more where another command sent the same blob at the same time."""
-    md5 = None
-    if there is not None and there.md5 is not None and there.size_bytes == file.size_bytes:
-        md5 = file_md5(file.source)
-    if there is None or md5 is None or md5 != there.md5:
-        try:
-            container.send(file.source, file.path, md5=md5, watch=lambda done: tally.reach(file.path, done))
-        except ServiceError as error:
-            if not again or error.code not in _COLLISIONS:
-                raise
-            _send_file(container, file, container.look(file.path), tally, again=False)
+    known = None
+    if there is not None and there.size_bytes == file.size_bytes and there.checksum is not None:
+        algorithm, expected = there.checksum
+        found = file_hash(file.source, algorithm)
+        if found == expected:
+            tally.reach(file.path, file.size_bytes)
+            return
+        known = found if algorithm == SHA256 else None
+    try:
+        container.send(file.source, file.path, sha256=known, watch=lambda done: tally.reach(file.path, done))
+    except ServiceError as error:
+        if not again or error.code not in _COLLISIONS:
+            raise
+        _send_file(container, file, container.look(file.path), tally, again=False)
     tally.reach(file.path, file.size_bytes)

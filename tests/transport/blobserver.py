@@ -83,6 +83,11 @@ class BlobServer:
         if call.headers.get("content-md5", b64encode(digest).decode()) != b64encode(digest).decode():
             return refusal(400, "Md5Mismatch")
         noted = b64decode(call.headers.get("x-ms-blob-content-md5", "")) or None
+        metadata = {
+            name.removeprefix("x-ms-meta-"): value
+            for name, value in call.headers.items()
+            if name.startswith("x-ms-meta-")
+        }
         if what == "?block":
             self._blocks.setdefault(name, {})[_query(call)["blockid"]] = call.content
             return Reply(201)
@@ -91,12 +96,12 @@ class BlobServer:
             wanted = [each.text or "" for each in ElementTree.fromstring(call.content)]  # noqa: S314
             if any(each not in blocks for each in wanted):
                 return refusal(400, "InvalidBlockList")
-            self.put(name, b"".join(blocks[each] for each in wanted), noted)
-        elif what == "?properties":
-            self.blobs[name].md5 = noted
+            self.put(name, b"".join(blocks[each] for each in wanted), noted, metadata)
+        elif what == "?metadata":
+            self.blobs[name].metadata = metadata
         else:
-            self.put(name, call.content, noted or digest)
-        return Reply(201 if what != "?properties" else 200, headers=self._headers(name))
+            self.put(name, call.content, noted or digest, metadata)
+        return Reply(201 if what != "?metadata" else 200, headers=self._headers(name))
 
     def _get(self, name: str, call: Call) -> Reply:
         if name not in self.blobs:
@@ -121,7 +126,7 @@ class BlobServer:
         headers |= {"Content-Type": "application/octet-stream", "x-ms-request-id": "r-1"}
         if blob.md5:
             headers["Content-MD5"] = b64encode(blob.md5).decode()
-        return headers
+        return headers | {f"x-ms-meta-{key}": value for key, value in blob.metadata.items()}
 
     def _list(self, call: Call) -> Reply:
         query = _query(call)

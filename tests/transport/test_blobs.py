@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -42,6 +43,10 @@ def container(server: BlobServer) -> Container:
     return open_container(server.account_url, "box", key=KEY)
 
 
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def pieces_of(blob: Blob, size: int = PIECE_BYTES) -> list[Piece]:
     return [
         Piece(blob, start, min(size, blob.size_bytes - start)) for start in range(0, blob.size_bytes, size)
@@ -56,6 +61,7 @@ def test_a_short_file_is_one_request_whose_hash_the_service_compares(
     container.send(tmp_path / "f", "a b/ü.txt", watch=seen.append)
     assert server.said == ["PUT a b/ü.txt"]
     assert server.calls[0].headers["content-md5"] == server.calls[0].headers["x-ms-blob-content-md5"]
+    assert container.look("a b/ü.txt").checksum == ("sha256", sha256(b"hello"))
     assert server.blobs["a b/ü.txt"].content == b"hello"
     assert seen == [5]
 
@@ -71,6 +77,7 @@ def test_a_long_file_goes_as_blocks_and_is_looked_at_afterwards(
     assert server.said[4:] == ["PUT f?blocklist", "HEAD f"]
     assert server.blobs["f"].content == content
     assert server.blobs["f"].md5 == md5(content)
+    assert server.blobs["f"].metadata == {"sha256": sha256(content)}
     assert seen == sorted(seen)
     assert seen[-1] == len(content)
 
@@ -81,8 +88,8 @@ def test_a_very_long_file_is_hashed_while_it_is_sent(
     content = bytes(65 * MIB)
     (tmp_path / "f").write_bytes(content)
     container.send(tmp_path / "f", "f")
-    assert server.said[-3:] == ["PUT f?blocklist", "PUT f?properties", "HEAD f"]
-    assert container.look("f") == Blob("f", len(content), md5(content).hex(), "0x1", MODIFIED_AT)
+    assert server.said[-3:] == ["PUT f?blocklist", "PUT f?metadata", "HEAD f"]
+    assert container.look("f") == Blob("f", len(content), None, "0x1", MODIFIED_AT, sha256(content))
 
 
 def test_a_file_that_changes_while_it_is_sent(container: Container, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import resource
@@ -179,6 +180,18 @@ def test_what_is_there_is_not_sent_again(files: Files, server: BlobServer, tmp_p
     progress.check(PIECE_BYTES + 12)
 
 
+def test_what_others_sent_is_known_by_the_hash_of_storage(
+    files: Files, server: BlobServer, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"same")
+    server.put("maas/a", b"same", md5(b"same"))
+    files.upload(tmp_path / "a", Place(DEFAULT, "maas/a"))
+    (tmp_path / "a").write_bytes(b"else")
+    files.upload(tmp_path / "a", Place(DEFAULT, "maas/a"))
+    assert server.said == ["HEAD maas/a", "HEAD maas/a", "PUT maas/a"]
+    assert server.blobs["maas/a"].content == b"else"
+
+
 def test_a_blob_without_hash_is_sent_again(files: Files, server: BlobServer, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"same")
     server.put("maas/a", b"same")
@@ -298,8 +311,12 @@ def test_a_blob_that_changes_under_a_download(files: Files, server: BlobServer, 
     assert (tmp_path / "model").read_bytes() == b"new"
 
 
-def test_damage_is_noticed_and_nothing_of_it_stays(files: Files, server: BlobServer, tmp_path: Path) -> None:
-    server.put("maas/run-1/model", b"damaged", md5(b"as it was"))
+@pytest.mark.parametrize("noted", ["", hashlib.sha256(b"as it was").hexdigest()])
+def test_damage_is_noticed_and_nothing_of_it_stays(
+    noted: str, files: Files, server: BlobServer, tmp_path: Path
+) -> None:
+    right = b"damaged" if noted else b"as it was"
+    server.put("maas/run-1/model", b"damaged", md5(right), {"sha256": noted} if noted else {})
     with pytest.raises(UnavailableError, match="does not have its length and hash"):
         files.download(RUN, tmp_path / "out")
     assert found_in(tmp_path / "out") == {}
@@ -382,7 +399,9 @@ def test_reading_and_writing(files: Files, server: BlobServer) -> None:
     assert files.read(place, offset=11) == b""
     with pytest.raises(NotFoundError):
         files.read(Place(DEFAULT, "maas/none.txt"))
-    assert files.list(place) == [Blob("maas/notes.txt", 11, md5(b"hello there").hex(), "0x1", MODIFIED_AT)]
+    sha256 = hashlib.sha256(b"hello there").hexdigest()
+    expected = Blob("maas/notes.txt", 11, md5(b"hello there").hex(), "0x1", MODIFIED_AT, sha256)
+    assert files.list(place) == [expected]
 
 
 # -- what lets one in

@@ -23,6 +23,7 @@ from maas_client.transport.workspace import Target
 from maas_client.workspace.datastores import Place
 from maas_client.workspace.files import Files
 from maas_client.workspace.session import Workspace, open_workspace
+from tests.transport.blobserver import md5
 
 pytestmark = pytest.mark.slow
 KINDS = ("AccountKey", "Sas", "None")
@@ -64,9 +65,9 @@ def test_there_and_back_in_each_way(kind: str, files: Files, tmp_path: Path) -> 
     place = Place(f"by_{kind}", f"maas/{kind}")
     for _ in range(2):
         files.upload(source, place)
-    found = {blob.path: (blob.size_bytes, blob.md5) for blob in files.list(place)}
+    found = {blob.path: (blob.size_bytes, blob.md5, blob.sha256) for blob in files.list(place)}
     expected = {
-        f"{place.path}/{name}": (len(each), hashlib.md5(each, usedforsecurity=False).hexdigest())
+        f"{place.path}/{name}": (len(each), md5(each).hex(), hashlib.sha256(each).hexdigest())
         for name, each in contents.items()
     }
     assert found == expected
