@@ -9,7 +9,17 @@ from pathlib import Path
 from maas_client.bundled import jobs_folder
 from maas_client.errors import ConflictError, UsageError
 
-STARTERS = ("card-support", "small-talk")
+STARTERS = (
+    "card-support",
+    "small-talk",
+    "delivery-notes",
+    "order-desk",
+    "museum-guide",
+    "shift-reports",
+    "garden-handbook",
+    "round-dances",
+)
+_NO_DATA = (".py", ".pyc", "phrases.json")
 
 
 def write_starter(folder: Path, example: str) -> list[Path]:
@@ -23,9 +33,10 @@ def write_starter(folder: Path, example: str) -> list[Path]:
         hint = f"Did you mean {near[0]}?" if near else f"Choose one of: {', '.join(STARTERS)}."
         raise UsageError(f"There is no example {example!r}.", hint=hint)
     examples = jobs_folder() / "examples"
+    files = (path for path in sorted((examples / example).iterdir()) if path.is_file())
     names = [
         f"{example}.yaml",
-        *(f"{example}/{path.name}" for path in sorted((examples / example).glob("*.jsonl"))),
+        *(f"{example}/{path.name}" for path in files if not path.name.endswith(_NO_DATA)),
     ]
     taken = [name for name in names if (folder / name).exists()]
     if taken:

@@ -34,7 +34,7 @@ def test_nothing_is_written_over(tmp_path: Path, taken: str) -> None:
 
 @pytest.mark.parametrize(
     ("example", "hint"),
-    [("card-suport", "Did you mean card-support?"), ("x", "Choose one of: card-support, small-talk.")],
+    [("card-suport", "Did you mean card-support?"), ("x", "Choose one of: " + ", ".join(STARTERS) + ".")],
 )
 def test_an_unknown_example(tmp_path: Path, example: str, hint: str) -> None:
     with pytest.raises(UsageError, match="There is no example") as caught:

@@ -100,6 +100,35 @@ def preview(
         raise typer.Exit(BAD_ROWS_CODE)
 
 
+@app.command()
+def convert(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSON Lines, CSV, TSV, CoNLL, ABC or text.")
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="New file of JSON Lines.")],
+    parallel: Annotated[
+        bool, typer.Option("--parallel", help="Join 2 files line by line: a source and its translation.")
+    ] = False,
+    as_chat: Annotated[
+        bool, typer.Option("--as-chat", help="Write messages, as the task asks and answers in training.")
+    ] = False,
+    task: Task = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Write the rows of one or more files into one file of JSON Lines; never overwrites."""
+    from maas_client.data.gathering import gather, gather_chats, gather_pairs
+    from maas_client.errors import UsageError
+
+    if parallel and (as_chat or len(files) != 2):
+        raise UsageError("--parallel joins 2 files and goes alone.", hint="maas data convert --help")
+    if parallel:
+        written = gather_pairs(files[0], files[1], to)
+    else:
+        written = gather_chats(files, to, task=task) if as_chat else gather(files, to)
+    facts = {"file": str(written.path), "rows": written.rows, "size_bytes": written.size_bytes}
+    emit(facts, f"{written.path}: {written.rows:,} rows, {_size(written.size_bytes)}")
+
+
 def _tell(problem: Problem) -> None:
     line = f"line {problem.line}: {problem.reason}"
     if machine_readable():

@@ -16,7 +16,7 @@ from maas_client.cli.views import checks_view
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the job; made if missing.")] = Path(),
     example: Annotated[
-        str, typer.Option("--example", help="Which example to start from: card-support or small-talk.")
+        str, typer.Option("--example", help="Which example to start from, one a task: see docs/tasks.md.")
     ] = "card-support",
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -57,8 +57,8 @@ def convert_file(
     if held_out is not None:
         chosen = held_out_places(sum(1 for _ in _rows(source, task)), share, seed)
     with ExitStack() as files:
-        main = files.enter_context(_Writer(into))
-        other = files.enter_context(_Writer(held_out)) if held_out is not None else None
+        main = files.enter_context(RowWriter(into))
+        other = files.enter_context(RowWriter(held_out)) if held_out is not None else None
         for place, row in enumerate(_rows(source, task)):
             writer = other if other is not None and place in chosen else main
             writer.write(converted(row.example, shape, source.name, row.line))
@@ -133,7 +133,7 @@ def _rows(source: Path, task: str) -> Iterator[Row]:
         raise DataError(f"{source.name}: {str(error).rstrip('.')}.", hint=hint) from None
 
 
-class _Writer:
+class RowWriter:
     """Writes rows to a new file, which appears under its name only when it is whole."""
 
     def __init__(self, path: Path) -> None:
@@ -143,7 +143,7 @@ class _Writer:
         self._size_bytes = 0
         self.rows = 0
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> RowWriter:
         self._file: BinaryIO = self._draft.open("wb")
         return self
 

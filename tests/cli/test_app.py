@@ -58,8 +58,8 @@ def test_the_version() -> None:
         (["runs", "list", "--limit", "many"], "Invalid value for '--limit'", "maas runs list --help"),
         (["runs", "list", "--limit", "0"], "Invalid value for '--limit'", "maas runs list --help"),
         (
-            ["data", "check", "a", "--task", "qa"],
-            "Invalid value for '--task': 'qa' is not",
+            ["data", "check", "a", "--task", "poetry"],
+            "Invalid value for '--task': 'poetry' is not",
             "maas data check --help",
         ),
         (["runs", "list", "-o", "xml"], "Invalid value for '--output'", "maas runs list --help"),

@@ -9,6 +9,8 @@ import pytest
 from shell import maas, on_a_terminal
 
 from maas_client.bundled import model_folder
+from maas_client.cli.data import TaskChoice
+from maas_client.spec import Task
 
 GOOD = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
 needs_model = pytest.mark.skipif(model_folder("tiny-phi3") is None, reason="the tiny model is not built")
@@ -102,6 +104,44 @@ def test_a_row_whose_answer_is_cut_off_ends_with_2(path: Path) -> None:
     done = maas("data", "preview", path.name, "--max-length", "3")
     assert done.returncode == 2
     assert "Row 1 teaches nothing" in done.stderr
+
+
+def test_convert_joins_files_and_never_overwrites(empty_home: Path) -> None:
+    for name, text in (("a.en", "One.\nTwo.\n"), ("a.de", "Eins.\nZwei.\n")):
+        (empty_home / name).write_text(text, encoding="utf-8")
+    words = ("data", "convert", "a.en", "a.de", "--parallel", "--to", "pairs.jsonl")
+    done = maas(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "pairs.jsonl: 2 rows, 70 bytes"
+    again = maas(*words)
+    assert again.returncode == 2
+    assert "pairs.jsonl is there already" in again.stderr
+    chat = maas("data", "convert", "pairs.jsonl", "--as-chat", "--to", "chat.jsonl", "-o", "json")
+    assert json.loads(chat.stdout)["rows"] == 2
+    alone = maas("data", "convert", "a.en", "--parallel", "--to", "x.jsonl")
+    assert (alone.returncode, "joins 2 files" in alone.stderr) == (2, True)
+
+
+def test_the_tasks_of_the_command_line_are_those_of_job_files() -> None:
+    assert [one.value for one in TaskChoice] == [one.value for one in Task]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "task"),
+    [
+        ("train.conll", "in O\nOslo B-place\n", "ner (tokens/tags rows)"),
+        ("tunes.abc", "X:1\nK:G\nG8|\n", "music (text rows)"),
+        ("book.txt", "Once upon a time.\n", "domain (text rows)"),
+        ("pairs.tsv", "one\teins\n", "translation (source/target rows)"),
+        ("rows.jsonl", '{"document": "a", "summary": "b"}\n', "summarization (document/summary rows)"),
+    ],
+)
+def test_files_of_every_kind_are_checked(empty_home: Path, name: str, content: str, task: str) -> None:
+    (empty_home / name).write_text(content, encoding="utf-8")
+    done = maas("data", "check", name)
+    assert done.returncode == 0, done.stderr
+    assert task in done.stdout
+    assert "1: 1 good, 0 bad" in done.stdout
 
 
 def test_the_file_is_named_as_it_is_and_has_its_size(empty_home: Path) -> None:
