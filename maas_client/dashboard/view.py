@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from maas_client.dashboard import sections
-from maas_client.dashboard.board import Board, Mode
+from maas_client.dashboard.board import Board, Command, Mode
 from maas_client.dashboard.glyphs import ASKING, BOLD, FAINT, STATE_STYLES, UNICODE, WARN, Glyphs, Pen
 from maas_client.dashboard.table import runs_table, sight_age
 from maas_client.run import RunState
@@ -218,8 +218,7 @@ def _log_screen(board: Board, pen: Pen, now: float, height: int) -> list[Text]:
 def _footer(board: Board, pen: Pen) -> Text:
     """The question that waits for an answer, else what the last key came to, else the keys."""
     if board.asking is not None:
-        extra = " It writes a checkpoint first." if board.asking.verb == "cancel" else ""
-        return pen.line((f"{board.asking.verb} {board.asking.run}?{extra} y/n", ASKING))
+        return pen.line((_question(board, board.asking), ASKING))
     if board.notice:
         return pen.line((board.notice, WARN))
     if not board.rows:
@@ -234,3 +233,13 @@ def _footer(board: Board, pen: Pen) -> Text:
     if board.row is not None and board.row.state in {RunState.FAILED, RunState.CANCELED}:
         keys.append("r resume")
     return pen.joined([(text, FAINT) for text in ["q quit", *keys]])
+
+
+def _question(board: Board, asking: Command) -> str:
+    """What waits for y or n, and what it brings with it: elsewhere than here, a resumed run bills again."""
+    if asking.verb == "cancel":
+        return f"cancel {asking.run}? It writes a checkpoint first. y/n"
+    row = board.row_of(asking.run)
+    cost = str(row.record.plan.get("cost") or "") if row is not None else ""
+    bills = f" Cost: {cost}" if cost and not cost.startswith("free") else ""
+    return f"{asking.verb} {asking.run}? y/n{bills}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maas_client.check import Check
@@ -32,13 +32,30 @@ def check_storage(workspace: Workspace) -> tuple[Check, ...]:
     datastore = get_datastore(workspace)
     account = _storage_account(workspace)
     if datastore.kind == "AccountKey" and account.get("allowSharedKeyAccess") is False:
-        what = f"datastore {DEFAULT} uses a key, and the storage account takes none"
+        what = f"datastore {DEFAULT} uses a key, and the storage account takes none: jobs cannot read it"
         return (Check("Storage", False, what, _KEYLESS_HINT),)
-    if datastore.kind in {"AccountKey", "Sas"}:
-        rights = check_rights(workspace.arm, workspace.path(), READ_SECRETS)
-    else:
-        rights = check_rights(workspace.arm, workspace.facts.storage_account_id, WRITE_BLOBS)
-    return (*(one for one in rights if not one.ok), *_reach(workspace, datastore.kind, account))
+    way, wanting = _way_in(workspace, datastore.kind)
+    if any(one.ok is False for one in wanting):
+        return wanting
+    return (*wanting, *_reach(workspace, way, account))
+
+
+def _way_in(workspace: Workspace, kind: str) -> tuple[str, tuple[Check, ...]]:
+    """How the caller gets in, and what is not granted for it: its secret, else a role of their own."""
+    secrets: tuple[Check, ...] = ()
+    if kind in {"AccountKey", "Sas"}:
+        secrets = _wanting(check_rights(workspace.arm, workspace.path(), READ_SECRETS))
+        if not secrets:
+            return ("with its key" if kind == "AccountKey" else "with a signed URL"), ()
+    try:
+        roles = _wanting(check_rights(workspace.arm, workspace.facts.storage_account_id, WRITE_BLOBS))
+    except (AccessDeniedError, NotFoundError):  # the caller may not see the account; trying will tell
+        roles = ()
+    return "as yourself", (*secrets, *roles) if roles else ()
+
+
+def _wanting(checks: Iterable[Check]) -> tuple[Check, ...]:
+    return tuple(one for one in checks if not one.ok)
 
 
 def _storage_account(workspace: Workspace) -> Mapping[str, Any]:
@@ -55,11 +72,10 @@ def _storage_account(workspace: Workspace) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _reach(workspace: Workspace, kind: str, account: Mapping[str, Any]) -> Iterator[Check]:
+def _reach(workspace: Workspace, way: str, account: Mapping[str, Any]) -> Iterator[Check]:
     """Try to read one blob that is not there."""
     from maas_client.workspace.files import Files
 
-    way = {"AccountKey": "with its key", "Sas": "with a signed URL"}.get(kind, "as yourself")
     closed = account.get("publicNetworkAccess") == "Disabled"
     try:
         Files(workspace).read(_PROBE, limit=1)

@@ -65,6 +65,16 @@ def last_line(board: boards.Board) -> str:
     return drawn(frame(board, 80, 24, NOW), 80)[-1].rstrip()
 
 
+def test_a_resumption_that_bills_says_what_it_costs() -> None:
+    asked = key(boards.failed(), "r")[0]
+    assert last_line(asked) == f"resume {boards.FIRST}? y/n"
+    row = asked.rows[0]
+    for cost, words in (("free: runs on this machine", ""), ("$3.67 an hour", " Cost: $3.67 an hour")):
+        record = replace(row.record, plan={"cost": cost})
+        bills = replace(asked, rows=(replace(row, record=record), *asked.rows[1:]))
+        assert last_line(bills) == f"resume {boards.FIRST}? y/n{words}"
+
+
 def test_a_sight_grows_old() -> None:
     board = boards.running()
     assert drawn(frame(board, 80, 24, NOW), 80)[0].endswith(" seen 3 s ago")

@@ -14,6 +14,7 @@ import pytest
 
 from maas_client.check import Check
 from maas_client.errors import AccessDeniedError, UnavailableError
+from maas_client.simulator.datastores import make_datastores
 from maas_client.simulator.world import World
 from maas_client.transport.credential import AzureCredential
 from maas_client.transport.rest import Rest
@@ -30,11 +31,13 @@ from maas_client.workspace.checks import (
     check_region,
     check_rights,
     check_sign_in,
+    check_storage,
     check_subscription,
     check_workspace,
 )
 from maas_client.workspace.session import Workspace
 from tests.simulator.inprocess import BASE, CLOUD, InProcess, make_world, open_inprocess
+from tests.transport.blobserver import BlobServer, blob_server, refusal
 
 DAY = date(2026, 11, 26)
 A100 = "Standard_NC24ads_A100_v4"
@@ -395,3 +398,65 @@ def test_a_refused_sign_in_is_false_and_the_rest_unknown(world: World) -> None:
     checks = check_needs(made, NEEDS, day=DAY)
     assert checks[0].ok in (False, None)
     assert all(one.ok is None for one in checks[1:])
+
+
+# -- storage
+
+
+@pytest.fixture
+def blobs() -> Iterator[BlobServer]:
+    with blob_server() as running:
+        yield running
+
+
+def stored(world: World, blobs: BlobServer, kind: str) -> Workspace:
+    """The workspace over a server of blobs, its default datastore opened in that way."""
+    world.storage.endpoint = blobs.account_url
+    make_datastores(world, world.names.workspace_id, kind)
+    return open_inprocess(world)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("AccountKey", "with its key"), ("Sas", "with a signed URL")])
+def test_storage_that_can_be_used(world: World, blobs: BlobServer, kind: str, words: str) -> None:
+    check = only(check_storage(stored(world, blobs, kind)))
+    assert check == Check("Storage", True, f"datastore workspaceblobstore can be read {words}")
+    assert {call.method for call in blobs.calls} <= {"GET", "HEAD"}
+
+
+def test_storage_that_takes_no_keys(world: World, blobs: BlobServer) -> None:
+    world.grants.storage = {"allowSharedKeyAccess": False}
+    check = only(check_storage(stored(world, blobs, "AccountKey")))
+    assert check.ok is False
+    assert "Storage Blob Data Contributor" in check.hint
+    assert blobs.calls == []
+
+
+def test_storage_whose_secret_may_not_be_read(world: World, blobs: BlobServer) -> None:
+    world.grants.caller = [{"actions": ["*/read"], "dataActions": ["*/read"]}]
+    secret, write = check_storage(stored(world, blobs, "AccountKey"))
+    assert (secret.ok, secret.name) == (False, "Right to read the datastore's secret")
+    assert (write.ok, write.name) == (False, "Right to write blobs")
+    assert blobs.calls == []
+
+
+def test_storage_for_those_with_a_role_on_it(world: World, blobs: BlobServer) -> None:
+    world.grants.caller = [{"actions": ["*"], "dataActions": ["*/read"]}]
+    check = only(check_storage(stored(world, blobs, "None")))
+    assert (check.ok, check.name) == (False, "Right to write blobs")
+    assert "Storage Blob Data Contributor on simulatedws" in check.hint
+
+
+def test_storage_that_refuses_and_storage_that_is_closed(world: World, blobs: BlobServer) -> None:
+    blobs.trouble = lambda _: refusal(403, "AuthorizationFailure")
+    refused = only(check_storage(stored(world, blobs, "AccountKey")))
+    assert refused.ok is False
+    world.grants.storage = {"publicNetworkAccess": "Disabled"}
+    closed = only(check_storage(stored(world, blobs, "AccountKey")))
+    assert (closed.ok, closed.hint) == (False, "Use a network that the storage account lets in.")
+
+
+def test_storage_that_is_away_is_unknown(world: World, blobs: BlobServer) -> None:
+    blobs.trouble = lambda _: refusal(503, "ServerBusy")
+    asked = stored(world, blobs, "AccountKey")
+    (check,) = ask_all({"Storage": lambda: check_storage(asked)}, timeout_s=1.0)
+    assert (check.name, check.ok) == ("Storage", None)
