@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maas_client.errors import MaasError, NotFoundError, QuotaError, UsageError
+from maas_client.errors import MaasError, NotFoundError, PlanError, QuotaError, UsageError
 from maas_client.places import LOCAL, Places, at_once, split_place
 from maas_client.traces import DELETE, DEPLOY, TRAFFIC, EndpointTrace, endpoint_traces
 
@@ -61,7 +61,7 @@ class Fleet:
         return time.monotonic() - self._listed.get(backend, (float("-inf"), None))[0]
 
     def _list(self, backend: str, traces: list[EndpointTrace]) -> EndpointList | None:
-        """What a backend lists; None where it serves nothing."""
+        """What a backend lists; None where it serves nothing, or was never used and cannot be used here."""
         try:
             if self._places.open(backend).endpoints is None:
                 return None
@@ -69,6 +69,8 @@ class Fleet:
             elsewhere = [one for one in traces if is_service and one.target and one.target not in here]
             listed = self._places.serving(backend).list() if here or not is_service else ()
         except MaasError as error:
+            if isinstance(error, PlanError) and not traces:  # its packages are not installed
+                return None
             unknown = tuple(self._unknown(one, error.message) for one in traces)
             return EndpointList(backend, unknown, error)
         words = "is in {}, which the settings do not name"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from maas_client.errors import MaasError, NotFoundError, UsageError
+from maas_client.errors import MaasError, NotFoundError, PlanError, UsageError
 from maas_client.places import LOCAL, Places, at_once, split_place
 from maas_client.traces import registering_backends
 
@@ -70,6 +70,8 @@ class Shelves:
     def _list(self, backend: str, name: str | None) -> ModelList:
         try:
             return ModelList(backend, self._places.registry(backend).list(name))
+        except PlanError:  # its packages are not installed: nothing was registered there from here
+            return ModelList(backend, ())
         except MaasError as error:
             return ModelList(backend, (), error)
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from maas_client.endpoint import Billing, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import AccessDeniedError, NotFoundError, TargetError, UnavailableError, UsageError
+from maas_client.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    PlanError,
+    TargetError,
+    UnavailableError,
+    UsageError,
+)
 from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.project import Project
 from maas_client.spec import DeploySpec
@@ -135,6 +142,17 @@ def test_a_service_that_nobody_names_or_used_is_not_asked(
 ) -> None:
     service.named, service.trouble = (), AccessDeniedError("No.")
     assert [one.backend for one in reopen().endpoint_lists()] == [NAME]
+
+
+def test_a_service_whose_packages_are_missing_counts_only_where_it_was_used(
+    reopen: Callable[[], Project], service: World
+) -> None:
+    service.trouble = PlanError("Azure needs packages that are not installed.")
+    assert [one.backend for one in reopen().endpoint_lists()] == [NAME]
+    service.trouble = None
+    reopen().deploy(MODEL, SPEC, backend="azureml")
+    service.trouble = PlanError("Azure needs packages that are not installed.")
+    assert [one.error is None for one in reopen().endpoint_lists()] == [True, False]
 
 
 def test_a_service_is_not_asked_again_too_soon(

@@ -171,6 +171,8 @@ def reap(
 
     project = open_project()
     lists, now = project.endpoint_lists(), project.clock()
+    for listed in lists:
+        say_target(" and ".join(project.places.targets(listed.backend)))
     over = [one for listed in lists for one in listed.endpoints if project.fleet.is_over(one, now)]
     ended = [(one, None if dry_run else _delete(project, one)) for one in over]
     failed = [error for _, error in ended if error is not None]
