@@ -1,0 +1,140 @@
+"""Packing: no conversation learns from another, on every way that attention is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_batches import make_row
+from transformers import AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
+
+from tuning.batches import lay_out
+from tuning.lean import make_lean
+from tuning.loss import SupervisedLoss
+
+LENGTHS = (24, 10, 7, 5)  # the last three share a line
+
+
+def neighbors_gradient(model: Any, *, one_document: bool = False) -> tuple[float, float]:
+    """(largest gradient on the tokens of other rows, on the row's own) of the loss of the last row alone.
+
+    What a row's loss does not depend on has no gradient there: this sees a leak however the mask is made.
+    With `one_document` positions count on over the whole line, as if it held one row.
+    """
+    rows = [make_row(length, length, supervised=0) for length in LENGTHS[:-1]]
+    batch = lay_out([*rows, make_row(LENGTHS[-1], 1, supervised=LENGTHS[-1])], pad_id=0)
+    assert batch.input_ids.shape == (2, 24), "three rows must share a line for this to say anything"
+    if one_document:
+        batch = replace(batch, position_ids=torch.arange(24).expand(2, 24))
+    batch = batch.to(next(model.parameters()).device)
+    seen: list[torch.Tensor] = []
+
+    def watch(_module: object, _given: object, output: torch.Tensor) -> torch.Tensor:
+        watched = output.detach().requires_grad_()
+        seen.append(watched)
+        return watched
+
+    handle = model.get_input_embeddings().register_forward_hook(watch)
+    SupervisedLoss(model)(batch).backward()
+    handle.remove()
+    (embedded,) = seen
+    assert embedded.grad is not None
+    line = int(batch.predicts.any(dim=1).nonzero())
+    start = int(batch.predicts[line].nonzero()[0])
+    own = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
+    assert start >= LENGTHS[1], "a row that comes first has nobody to look at"
+    own[line, start : start + LENGTHS[-1]] = True
+    size = embedded.grad.abs().amax(dim=-1).cpu()
+    return float(size[~own].max()), float(size[own].max())
+
+
+def phi3(folder: Path, **parts: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, **parts).eval()
+
+
+def lean_phi3(folder: Path) -> Any:
+    model = phi3(folder)
+    assert make_lean(model)
+    return model
+
+
+def recomputing_phi3(folder: Path) -> Any:
+    model = phi3(folder).train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def small_window_phi3(_folder: Path, **parts: Any) -> Any:
+    torch.manual_seed(1)
+    config = Phi3Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        **parts,
+    )
+    return Phi3ForCausalLM(config).eval()
+
+
+def long_rope_phi3(folder: Path) -> Any:
+    parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "original_max_position_embeddings": 16,
+        "short_factor": [1.0] * 8,
+        "long_factor": [1.5] * 8,
+    }
+    return small_window_phi3(
+        folder, rope_parameters=parameters, original_max_position_embeddings=16, sliding_window=None
+    )
+
+
+PATHS: dict[str, Callable[[Path], Any]] = {
+    "sdpa": lambda folder: phi3(folder, attn_implementation="sdpa"),
+    "eager": lambda folder: phi3(folder, attn_implementation="eager"),
+    "lean layers": lean_phi3,
+    "recomputed activations": recomputing_phi3,
+    "sliding window": lambda folder: small_window_phi3(folder, sliding_window=6),
+    "long rope": long_rope_phi3,
+}
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_a_row_has_no_gradient_on_its_neighbors(mini_model: Path, path: str) -> None:
+    others, own = neighbors_gradient(PATHS[path](mini_model))
+    assert own > 1e-4
+    assert others == 0
+
+
+@pytest.mark.parametrize("path", ["sdpa", "eager"])
+def test_nor_in_bf16(mini_model: Path, path: str) -> None:
+    model = PATHS[path](mini_model)
+    with torch.autocast("cpu", torch.bfloat16):
+        others, own = neighbors_gradient(model)
+    assert own > 1e-4
+    assert others == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("implementation", ["sdpa", "flash_attention_2"])
+def test_nor_on_a_gpu(mini_model: Path, implementation: str) -> None:
+    if implementation == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    model = phi3(mini_model, attn_implementation=implementation, dtype=torch.bfloat16).cuda()
+    others, own = neighbors_gradient(model)
+    assert own > 1e-4
+    assert others == 0
+
+
+def test_the_gradient_sees_a_leak(mini_model: Path) -> None:
+    others, _ = neighbors_gradient(phi3(mini_model), one_document=True)
+    assert others > 1e-4
