@@ -151,17 +151,7 @@ def put_deployment(call: Call) -> Reply:
     path = f"{account['id']}/deployments/{name}"
     there = find_deployment(call.world, name)
     sku, model = _checked(call, path)
-    properties = {
-        "model": model,
-        "versionUpgradeOption": "NoAutoUpgrade",
-        "currentCapacity": sku["capacity"],
-        "capabilities": {"chatCompletion": "true", "area": "US", "responses": "true"},
-        "provisioningState": "Creating" if there is None else "Accepted",
-        "rateLimits": [
-            {"key": "request", "renewalPeriod": 60, "count": sku["capacity"]},
-            {"key": "token", "renewalPeriod": 60, "count": sku["capacity"] * 1000},
-        ],
-    }
+    properties = _properties(model, sku["capacity"], "Creating" if there is None else "Accepted")
     made = {
         "id": path,
         "type": f"{_PROVIDER}/accounts/deployments",
@@ -184,6 +174,20 @@ def put_deployment(call: Call) -> Reply:
     return Reply(201 if there is None else 200, made, headers)
 
 
+def _properties(model: dict[str, Any], capacity: int, state: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "versionUpgradeOption": "NoAutoUpgrade",
+        "currentCapacity": capacity,
+        "capabilities": {"chatCompletion": "true", "area": "US", "responses": "true"},
+        "provisioningState": state,
+        "rateLimits": [
+            {"key": "request", "renewalPeriod": 60, "count": capacity},
+            {"key": "token", "renewalPeriod": 60, "count": capacity * 1000},
+        ],
+    }
+
+
 def _checked(call: Call, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Offer and model as they were asked for. Raises Refusal for what the service would not take."""
     body = call.body if isinstance(call.body, dict) else {}
@@ -193,20 +197,8 @@ def _checked(call: Call, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise _invalid(
             "InvalidResourceName", "The deployment name has 2 to 64 letters, digits, '-', '_', '.'."
         )
-    if sku["name"] not in SKUS:
-        raise _invalid("InvalidResourceProperties", f"The sku '{sku['name']}' is not supported.")
-    if not isinstance(sku["capacity"], int) or sku["capacity"] < 1:
-        raise _invalid("InvalidCapacity", "The sku capacity must be a positive number.")
     base = _base_of(call.world, str(model.get("name") or ""))
-    known = catalog.lookup(base)
-    if known is None or model.get("format") != format_of(known):
-        words = f"The model 'Format:{model.get('format')},Name:{model.get('name')},"
-        words += f"Version:{model.get('version', '')}' is not supported."
-        raise _invalid("DeploymentModelNotSupported", words)
-    if known.family == "open" and sku["name"] not in {"GlobalStandard", "DeveloperTier"}:
-        raise _invalid(
-            "InvalidResourceProperties", f"The sku '{sku['name']}' is not supported by this model."
-        )
+    _check_offer(sku, model, base)
     for each in deployments(call.world):
         is_other = each["id"].lower() != path.lower()
         if is_other and ".ft-" in model["name"] and each["properties"]["model"]["name"] == model["name"]:
@@ -218,6 +210,22 @@ def _checked(call: Call, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "name": model["name"],
         "version": str(model.get("version") or "1"),
     }
+
+
+def _check_offer(sku: dict[str, Any], model: dict[str, Any], base: str) -> None:
+    if sku["name"] not in SKUS:
+        raise _invalid("InvalidResourceProperties", f"The sku '{sku['name']}' is not supported.")
+    if not isinstance(sku["capacity"], int) or sku["capacity"] < 1:
+        raise _invalid("InvalidCapacity", "The sku capacity must be a positive number.")
+    known = catalog.lookup(base)
+    if known is None or model.get("format") != format_of(known):
+        words = f"The model 'Format:{model.get('format')},Name:{model.get('name')},"
+        words += f"Version:{model.get('version', '')}' is not supported."
+        raise _invalid("DeploymentModelNotSupported", words)
+    if known.family == "open" and sku["name"] not in {"GlobalStandard", "DeveloperTier"}:
+        raise _invalid(
+            "InvalidResourceProperties", f"The sku '{sku['name']}' is not supported by this model."
+        )
 
 
 def _check_quota(call: Call, path: str, sku: dict[str, Any], base: str) -> None:

@@ -42,10 +42,21 @@ def create_job(call: Call) -> Reply:
             _check_file(call.world, key, str(body[key]))
     _check_words(body)
     _check_limits(call.world)
-    now = int(call.world.clock.now())
+    job = _pending_job(body, model, method, kind, int(call.world.clock.now()))
+    call.world.store.put(f"{_collection(call.world)}/{job['id']}", job)
+    add_event(call.world, call.world.tuner.record(job), "Job enqueued. Waiting for jobs ahead to complete.")
+    shown = shown_job(call.world, job)
+    call.world.tuner.start(job)
+    return Reply(201, shown, {"Location": f"{call.world.base_url}{call.path}/{job['id']}"})
+
+
+def _pending_job(
+    body: Mapping[str, Any], model: str, method: dict[str, Any], kind: str, now: int
+) -> dict[str, Any]:
     chosen = dict((method.get(method["type"]) or {}).get("hyperparameters") or {})
     chosen = {"n_epochs": -1, "batch_size": -1, "learning_rate_multiplier": 1, **chosen}
-    job = {
+    told = {"validation_file": "validation_file", "metadata": "metadata", "suffix": "user_provided_suffix"}
+    return {
         "hyperparameters": {key: value for key, value in chosen.items() if key != "beta"},
         "seed": body.get("seed") or random.randrange(1, 1 << 31),
         "method": method,
@@ -57,14 +68,8 @@ def create_job(call: Call) -> Reply:
         "id": f"ftjob-{uuid.uuid4().hex}",
         "created_at": now,
         "object": "fine_tuning.job",
+        **{shown: body[key] for key, shown in told.items() if body.get(key)},
     }
-    told = {"validation_file": "validation_file", "metadata": "metadata", "suffix": "user_provided_suffix"}
-    job |= {shown: body[key] for key, shown in told.items() if body.get(key)}
-    call.world.store.put(f"{_collection(call.world)}/{job['id']}", job)
-    add_event(call.world, call.world.tuner.record(job), "Job enqueued. Waiting for jobs ahead to complete.")
-    shown = shown_job(call.world, job)
-    call.world.tuner.start(job)
-    return Reply(201, shown, {"Location": f"{call.world.base_url}{call.path}/{job['id']}"})
 
 
 def _model(world: World, body: Mapping[str, Any]) -> tuple[str, catalog.Route]:

@@ -6,35 +6,19 @@ the same call again goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from maas_client.backends.foundry.openai_v1.costs import hosting_cost, serving_cost
-from maas_client.backends.foundry.openai_v1.deployments import (
-    MESSAGES,
-    Deployment,
-    Lease,
-    deployment_body,
-    read_deployment,
-)
+from maas_client.backends.foundry.openai_v1.deployments import MESSAGES, Deployment, Lease, deployment_body
+from maas_client.backends.foundry.openai_v1.hosted import Leases, key_of, why_failed, why_silent
 from maas_client.backends.foundry.openai_v1.offers import sku_of
 from maas_client.backends.foundry.openai_v1.results import tuned_name
 from maas_client.backends.local.folders import lock, told
-from maas_client.backends.local.wire import write_text
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import (
-    AccessDeniedError,
-    ConflictError,
-    NotFoundError,
-    PlanError,
-    RejectedError,
-    ServiceError,
-    SettingsError,
-    UnavailableError,
-)
+from maas_client.errors import ConflictError, NotFoundError, PlanError
 
 if TYPE_CHECKING:
     from maas_client.backend import Registry
@@ -45,7 +29,6 @@ if TYPE_CHECKING:
 NAME = "foundry"
 _DELETE_S = 900.0
 _OVER = "Its time is over; maas reap deletes it, and it bills until then."
-_BUSY = 429
 _GOES_ON = "The same deploy again goes on."
 _ONLY_HERE = "Azure shows no tags on it: when it ends is only written in this project."
 
@@ -64,6 +47,7 @@ class OpenAIEndpoints:
         self._open = account
         self._models = models
         self._folder = folder / "endpoints"
+        self._leases = Leases(self._folder)
         self._clock = clock
 
     def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:  # noqa: ARG002
@@ -105,7 +89,7 @@ class OpenAIEndpoints:
         rows = self._account.arm.paging(
             self._account.path("deployments"), params=self._account.params, operation="list deployments"
         )
-        read = (self._read(row) for row in rows if isinstance(row, Mapping))
+        read = (self._leases.read(row) for row in rows if isinstance(row, Mapping))
         ours = (self._status(each) for each in read if each.lease is not None)
         return tuple(sorted(ours, key=lambda status: status.ref.name))
 
@@ -119,7 +103,7 @@ class OpenAIEndpoints:
                 operation="access",
                 hint=f"maas endpoints show {ref.name}",
             )
-        return EndpointAccess(status.url, ref.name, self._key(), "openai")
+        return EndpointAccess(status.url, ref.name, key_of(self._account), "openai")
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
         """One model answers everything. Raises ConflictError for any other share."""
@@ -146,7 +130,7 @@ class OpenAIEndpoints:
             timeout_s=_DELETE_S,
         )
         with told("delete", self._folder):
-            self._kept_at(ref.name).unlink(missing_ok=True)
+            self._leases.drop(ref.name)
 
     # -- requests
 
@@ -162,7 +146,7 @@ class OpenAIEndpoints:
             )
         except NotFoundError:
             return None
-        return self._read(answer.mapping)
+        return self._leases.read(answer.mapping)
 
     def _require(self, ref: EndpointRef) -> Deployment:
         there = self._find(ref.name)
@@ -180,7 +164,7 @@ class OpenAIEndpoints:
         lease = Lease(
             str(registered.ref), spec.ttl, self._clock() + spec.ttl_s, registered.lineage.run, tuned
         )
-        self._keep(spec.name, lease)
+        self._leases.keep(spec.name, lease)
         operation = self._account.arm.begin(
             "PUT",
             self._account.path("deployments", spec.name),
@@ -188,44 +172,8 @@ class OpenAIEndpoints:
             params=self._account.params,
             operation=f"deploy {registered.ref} as {spec.name}",
         )
-        self._keep(spec.name, replace(lease, operation=operation.look_url))
-        return self._seen(self._read(operation.answer.mapping))
-
-    def _key(self) -> str:
-        """A key of the resource: the one of the settings, else the account's own where that may be read."""
-        if self._account.key:
-            return self._account.key
-        try:
-            if self._account.facts.keys_disabled:
-                return ""
-            keys = self._account.arm.post(
-                self._account.path("listKeys"),
-                params=self._account.params,
-                operation="read the resource's keys",
-                idempotent=True,
-            ).mapping
-        except (AccessDeniedError, NotFoundError, RejectedError, SettingsError):
-            return ""
-        return str(keys.get("key1") or "")
-
-    # -- what is kept here beside
-
-    def _kept_at(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
-
-    def _keep(self, name: str, lease: Lease) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_text(self._kept_at(name), json.dumps(asdict(lease), indent=2), mode=0o600)
-
-    def _read(self, body: Mapping[str, Any]) -> Deployment:
-        name = str(body.get("name") or "")
-        kept = None
-        if name and "/" not in name:
-            try:
-                kept = Lease.read(self._kept_at(name))
-            except ServiceError:
-                kept = None
-        return read_deployment(body, kept)
+        self._leases.keep(spec.name, replace(lease, operation=operation.look_url))
+        return self._seen(self._leases.read(operation.answer.mapping))
 
     # -- what is seen
 
@@ -255,7 +203,7 @@ class OpenAIEndpoints:
         now, state = self._clock(), there.state
         message = MESSAGES.get(there.native.lower(), "" if there.is_tagged else _ONLY_HERE)
         if state is EndpointState.FAILED:
-            message = self._failure(there) or message
+            message = why_failed(self._account, there) or message
         if state is EndpointState.READY and there.ends_at is not None and there.ends_at <= now:
             state, message = EndpointState.EXPIRED, _OVER
         return EndpointStatus(
@@ -271,49 +219,17 @@ class OpenAIEndpoints:
             cost=hosting_cost(there.sku),
         )
 
-    def _failure(self, there: Deployment) -> str:
-        """Why Azure could not make it, as far as the operation still tells."""
-        if there.lease is None or not there.lease.operation:
-            return ""
-        try:
-            body = self._account.arm.get(there.lease.operation, operation=f"look at {there.name}").body
-        except ServiceError:
-            return ""
-        error = body.get("error") if isinstance(body, Mapping) else None
-        return str(error.get("message") or error.get("code") or "") if isinstance(error, Mapping) else ""
-
     def _seen(self, there: Deployment) -> EndpointStatus:
         """The same, READY only if the deployment answers: Azure says Succeeded before that."""
         status = self._status(there)
         if status.state is not EndpointState.READY or there.lease is None or there.lease.answered:
             return status
-        if silence := self._silence(there.name):
+        if silence := why_silent(self._account, there.name):
             what = f"Azure says {there.native}, but it does not answer yet: {silence} {_GOES_ON}"
             return replace(status, state=EndpointState.STARTING, message=what)
         with told("look", self._folder):
-            self._keep(there.name, replace(there.lease, answered=True))
+            self._leases.keep(there.name, replace(there.lease, answered=True))
         return status
-
-    def _silence(self, name: str) -> str:
-        """Why a deployment does not answer, "" where it does. Raises UnavailableError where that is open.
-
-        It is asked nothing: only one that is there says what is wrong with that, and it costs no token.
-        """
-        try:
-            self._account.service.ask(
-                f"ask {name}",
-                lambda api: api.chat.completions.with_raw_response.create(model=name, messages=[]),
-                repeat=False,
-            )
-        except NotFoundError as error:
-            return error.message
-        except UnavailableError as error:
-            if error.status is None:
-                raise
-            return "" if error.status == _BUSY else error.message
-        except (RejectedError, AccessDeniedError):
-            return ""
-        return ""
 
     def _waiting(self, spec: DeploySpec, model: ModelRef, message: str) -> EndpointStatus:
         """A deployment that cannot be made yet."""

@@ -106,8 +106,18 @@ def keep_result(
     if there is not None and there.get("fine_tuned_model") == job.fine_tuned_model:
         return there
     folder.mkdir(parents=True, exist_ok=True)
+    result = _result(account, job, events)
+    _write_lines(folder / EVENTS, events)
+    if samples:
+        _write_lines(folder / SAMPLES, samples)
+    write_json(folder / RESULT, result)
+    return result
+
+
+def _result(account: Account, job: Job, events: Sequence[Event]) -> dict[str, Any]:
     measured = last_values(result_rows(account, job))
-    result = {
+    steps = [int(event["step"]) for event in events if event["event"] == "step"]
+    return {
         "fine_tuned_model": job.fine_tuned_model,
         "base_model": job.model,
         "job": job.id,
@@ -116,13 +126,8 @@ def keep_result(
         **({} if job.trained_tokens is None else {"trained_tokens": job.trained_tokens}),
         **({"train_loss": measured.pop("train_loss")} if "train_loss" in measured else {}),
         **({"after": measured} if measured else {}),
-        **({"steps": steps[-1]} if (steps := _steps(events)) else {}),
+        **({"steps": steps[-1]} if steps else {}),
     }
-    _write_lines(folder / EVENTS, events)
-    if samples:
-        _write_lines(folder / SAMPLES, samples)
-    write_json(folder / RESULT, result)
-    return result
 
 
 def download(account: Account, job: Job, kept: Path, folder: Path, watch: Watch | None) -> None:
@@ -160,10 +165,6 @@ def write_samples(path: Path, samples: Sequence[Mapping[str, str]]) -> None:
     """Keep held-out rows until the job has succeeded. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_lines(path, samples)
-
-
-def _steps(events: Sequence[Event]) -> list[int]:
-    return [int(event["step"]) for event in events if event["event"] == "step"]
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
