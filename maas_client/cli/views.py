@@ -59,11 +59,11 @@ def _certainty(result: Mapping[str, Any]) -> Iterator[str]:
     """The range of the task's metric, or of its change, had other rows of the same kind been held out."""
     change, interval, metric = result.get("change"), result.get("interval"), result.get("metric")
     if change:
-        by, low, high = (f"{change[key]:+.4g}" for key in ("difference", "low", "high"))
+        by, low, high = (_signed(change[key]) for key in ("difference", "low", "high"))
         yield f"{metric} changed by {by} ({change['level']:.0%} interval: {low} to {high})"
     elif interval:
-        low, high = (f"{interval[end]:.4g}" for end in ("low", "high"))
-        yield f"{metric} {interval['value']:.4g} ({interval['level']:.0%} interval: {low} to {high})"
+        value, low, high = (_number(interval[key]) for key in ("value", "low", "high"))
+        yield f"{metric} {value} ({interval['level']:.0%} interval: {low} to {high})"
 
 
 def journey_view(journey: Journey) -> Page:
@@ -82,6 +82,10 @@ def journey_view(journey: Journey) -> Page:
         if expected := journey.sample.get("expected"):
             parts.append(f"  expected   {expected}")
     return Page(*parts)
+
+
+def _signed(value: float) -> str:
+    return ("-" if value < 0 else "+") + _number(abs(value))
 
 
 def _number(value: Any) -> str:
