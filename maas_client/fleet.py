@@ -118,7 +118,7 @@ class Fleet:
             return False
         try:
             self._places.serving(ref.backend).status(ref)
-        except NotFoundError:
+        except (NotFoundError, PlanError):  # the latter where its packages are not installed
             return False
         return True
 

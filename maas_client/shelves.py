@@ -114,6 +114,6 @@ class Shelves:
                 continue
             try:
                 found.append((backend, self._places.registry(backend).get(name, version)))
-            except NotFoundError:
+            except (NotFoundError, PlanError):  # the latter where its packages are not installed
                 continue
         return found
