@@ -46,7 +46,7 @@ def load_spec(path: Path | str, overrides: Iterable[str] = ()) -> JobSpec:
 
 
 def deploy_spec(name: str, **words: Any) -> DeploySpec:
-    """A DeploySpec from words of the command line; None leaves one out. Raises SpecError with one sentence."""
+    """A DeploySpec from words of the command line; None leaves one out. Raises SpecError in one sentence."""
     try:
         return DeploySpec(name=name, **{key: word for key, word in words.items() if word is not None})
     except ValidationError as error:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maas_client.errors import SpecError
 from maas_client.jobschema import job_schema
-from maas_client.spec import JobSpec
+from maas_client.spec import DeploySpec, JobSpec
 from maas_client.specfile import deploy_spec, load_spec
 from tests.conftest import JOB
 
@@ -297,8 +297,17 @@ def test_an_override_below_an_alias_changes_one_place(write_job: WriteJob) -> No
 )
 def test_words_of_the_command_line(name: str, ttl: str, port: int, message: str) -> None:
     with pytest.raises(SpecError) as caught:
-        deploy_spec(name, ttl, port)
+        deploy_spec(name, ttl=ttl, port=port)
     assert caught.value.message.startswith(message)
+
+
+def test_a_deployment_of_the_command_line_takes_the_defaults_of_what_is_not_said() -> None:
+    words = {"ttl": "1h", "port": None, "size": "Standard_DS3_v2", "instances": 2, "sku": None}
+    assert deploy_spec("card", **words) == DeploySpec(
+        name="card", ttl="1h", size="Standard_DS3_v2", instances=2
+    )
+    with pytest.raises(SpecError, match="--capacity: found 0; accepted: a whole number, at least 1"):
+        deploy_spec("card", capacity=0)
 
 
 # -- whatever stands in a file, the answer is a JobSpec or a SpecError
