@@ -2,10 +2,10 @@
 
     python -m tests.backends.azureml.submitter
 
-Reads orders, a JSON object a line, from stdin: {"do": "submit" or "resume", "homes": [...], "job": PATH,
-"workspace": NAME}. A child for each home does just that and ends with the exit code of the command line, 0 or
-that of the error. Answers {"pids": [...]} when they have been started, and {"codes": [...]} when they have
-ended (-9: killed).
+Reads orders, a JSON object a line, from stdin: {"do": "submit", "resume" or "deploy", "homes": [...],
+"job": PATH, "workspace": NAME}. A child for each home does just that and ends with the exit code of the
+command line, 0 or that of the error. Answers {"pids": [...]} when they have been started, and
+{"codes": [...]} when they have ended (-9: killed).
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def fork(order: dict[str, Any], home: str) -> int:
         project = Project(Path(home))
         if order["do"] == "submit":
             project.submit(project.plan(load_spec(Path(order["job"]))), checked=True)
+        elif order["do"] == "deploy":
+            spec = load_spec(Path(order["job"]))
+            assert spec.deploy is not None
+            model = project.registry(spec.backend).get(spec.deploy.name)
+            project.deploy(model, spec.deploy, backend=spec.backend)
         else:
             project.resume(project.find("last"))
         code = 0
