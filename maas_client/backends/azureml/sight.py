@@ -86,7 +86,8 @@ def _judge(seen: Seen, health: Health | None, evidence: str) -> tuple[EndpointSt
     state, words = _answering(health, evidence)
     if state is EndpointState.READY and not seen.share(mine):
         return EndpointState.STARTING, f"It answers but gets no requests yet: {AGAIN}.", ""
-    idle = [each.name for each in seen.deployments if each is not mine and not seen.share(each)]
+    others = (each for each in seen.deployments if each is not mine and not each.is_going)
+    idle = [each.name for each in others if not seen.share(each)]
     if state is EndpointState.READY and idle:
         words = f"{', '.join(idle)} gets no requests and costs all the same: {AGAIN}."
     return state, words, ""
