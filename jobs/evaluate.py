@@ -44,6 +44,7 @@ from tuning.models import (
     load_adapter,
     load_model,
     load_tokenizer,
+    quantization_of_base,
 )
 from tuning.rows import Row
 from tuning.stopping import StopRequest
@@ -95,9 +96,13 @@ def _score(
     source = files.base or base or files.model
     tokenizer = load_tokenizer(files.model)
     precision = choose_precision(config.training.precision, processes.device, hidden_size(source))
-    model = load_model(source, DTYPES[precision])
-    if base is not None:
-        model = load_adapter(model, Path(files.model))
+    if base is None:
+        model = load_model(source, DTYPES[precision])
+    else:  # on a base in the number format that the adapter was trained on
+        packed = quantization_of_base(Path(files.model))
+        model = load_adapter(
+            load_model(source, DTYPES[precision], packed, processes.device), Path(files.model)
+        )
     if files.chat_template is not None:
         use_template(tokenizer, files.chat_template)
     held_out = hold(rows, files.data, tokenizer, config)

@@ -1,11 +1,11 @@
-"""Merge a LoRA adapter into its base model: full weights for any server, and proof that they say the same.
+"""Merge an adapter into its base model: full weights for any server, and proof that they say the same.
 
     python merge.py --model ADAPTER_FOLDER --output FOLDER [--base FOLDER]
 
 FOLDER/model gets safetensors weights in the base's number format, the tokenizer and its chat template; it
 appears whole or not at all. Before that it is read back and compared with base + adapter on a probe text:
 the largest difference of a logit, and how often both prefer the same token. If they differ too much, nothing
-is kept.
+is kept. An adapter that was trained on a quantized base is merged into the weights that this base stood for.
 FOLDER/result.json comes last; where it is there already, the merge is done and stays as it is.
 Exit codes: 0 done, 1 the merged model differs or cannot be written, 2 bad input, 143 SIGTERM, 130 Ctrl-C.
 """
@@ -31,6 +31,8 @@ RESULT, PARTIAL = "result.json", ".model.partial"
 MINIMUM_AGREEMENT = 0.95
 # The largest logit difference that rounding alone explains, by the format that the weights are saved in.
 DIFFERENCE_LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
+# And by the format of the base in training: 8-bit layers also round what they read, as no merged weight can.
+PACKED_LIMITS = {"none": 0.0, "nf4": 0.0, "int8": 0.5}
 
 
 def merge(
@@ -72,17 +74,20 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
     import torch
     from transformers import AutoConfig
 
-    from serving.merging import difference, fold, probe
+    from serving.merging import difference, fold, load_base, probe
     from tuning.models import LABELS, load_adapter, load_model, load_tokenizer
     from tuning.prompts import MANNER
 
     tokenizer = load_tokenizer(source.tokenizer)
-    adapted = load_adapter(load_model(source.weights, torch.float32), adapter)
+    device = torch.device("cuda" if torch.cuda.is_available() and source.quantization != "none" else "cpu")
     dtype = AutoConfig.from_pretrained(source.weights).dtype or torch.float32
-    method = adapted.peft_config["default"]
-    expected = probe(adapted, tokenizer)
-    fold(adapted).to(dtype).save_pretrained(str(folder))
-    del adapted  # the saved model is loaded beside nothing else
+    trained = load_adapter(load_model(source.weights, torch.float32, source.quantization, device), adapter)
+    method = trained.peft_config["default"]
+    expected = probe(trained, tokenizer)
+    if source.quantization != "none":  # into the weights that training saw, not into the original ones
+        trained = load_adapter(load_base(source, torch.float32, device), adapter)
+    fold(trained).to(dtype).save_pretrained(str(folder))
+    del trained  # the saved model is loaded beside nothing else
     tokenizer.save_pretrained(str(folder))
     for name in (LABELS, MANNER):
         if (adapter / name).is_file():
@@ -90,15 +95,16 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
     saved = load_model(str(folder), torch.float32)
     found = difference(expected, probe(saved, tokenizer))
     number_format = str(dtype).removeprefix("torch.")
-    _require_same(
-        found.largest, found.agreement, DIFFERENCE_LIMITS[number_format] if limit is None else limit
-    )
+    if limit is None:
+        limit = max(DIFFERENCE_LIMITS[number_format], PACKED_LIMITS[source.quantization])
+    _require_same(found.largest, found.agreement, limit)
     return {
         "base_model": source.weights,
         "adapter_folder": str(adapter),
         "adapter": False,
         "method": method.peft_type.value.lower(),
         "rank": getattr(method, "r", None),
+        "quantization": source.quantization,
         "number_format": number_format,
         "parameters": saved.num_parameters(),
         "max_logit_difference": found.largest,
@@ -119,7 +125,7 @@ def _require_same(largest: float, agreement: float, limit: float) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace; exits with code 2 where it is wrong."""
-    parser = argparse.ArgumentParser(description="Merge a LoRA adapter into its base model.")
+    parser = argparse.ArgumentParser(description="Merge an adapter into its base model.")
     parser.add_argument("--model", required=True, help="folder of the adapter")
     parser.add_argument("--base", help="the base model (default: the one that the adapter names)")
     parser.add_argument("--output", required=True, type=Path, help="folder for model/ and result.json")

@@ -1,4 +1,4 @@
-"""Fine-tune a causal language model: LoRA or full, one process or several, on a CPU or a GPU.
+"""Fine-tune a causal language model: fully or by adapters, in one process or several, on a CPU or a GPU.
 
 Paste this next to a file of rows (one JSON object a line) and a model folder or Hugging Face id:
 
@@ -44,7 +44,7 @@ from tuning.errors import FailedError, InputError, StoppedError
 from tuning.evaluation import Scores
 from tuning.events import EventLog, say, write_json
 from tuning.failures import explain
-from tuning.methods import METHODS, count_parameters
+from tuning.methods import METHODS, count_parameters, quantization_of
 from tuning.models import save_model
 from tuning.optimization import learning_rate, set_learning_rate
 from tuning.prompts import Manner, write_manner
@@ -85,6 +85,7 @@ def run_to_end(
         return
     run = prepare(config, files, processes, stop, events)
     run.progress = run.checkpoints.load_newest(run.model, run.optimizer)
+    run.around_step = METHODS[config.method.name].around_step(run.model, run.optimizer)
     events.write("started", **run.describe())
     if processes.is_first:
         say(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.describe().items()))
@@ -151,6 +152,7 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
             (loss * (processes.count / targets)).backward()  # several processes average their gradients
         loss_sum += loss.detach()
     total, stops = processes.sum(loss_sum, bool(run.stop.signal_number))
+    run.around_step.before()
     norm = float(clip_grad_norm_(run.trainable, run.config.training.max_grad_norm))
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise FailedError(
@@ -158,6 +160,7 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
             "lower training.learning_rate or training.max_grad_norm, or give training.precision fp32."
         )
     run.optimizer.step()
+    run.around_step.after(step + 1)
     run.optimizer.zero_grad(set_to_none=True)
     return total / targets, norm, (run.stop.signal_number or signal.SIGTERM) if stops else 0
 
@@ -196,10 +199,10 @@ def save_checkpoint(run: Run) -> None:
 def save_result(run: Run, before: Scores, after: Scores) -> None:
     """Write the model, the samples and at last result.json, whose presence means success."""
     output, config, files, task = run.files.output, run.config, run.files, TASKS[run.config.task]
-    is_adapter = METHODS[config.method.name].is_adapter
+    method = METHODS[config.method.name]
     model_hashes = outcome.fill_folder_atomically(
         output / outcome.MODEL,
-        lambda folder: _fill(folder, run, is_adapter),
+        lambda folder: _fill(folder, run),
     )
     outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
     parameters, trainable = count_parameters(run.model)
@@ -208,7 +211,9 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
         "task": config.task,
         "method": config.method.name,
         "base_model": files.model,
-        "adapter": is_adapter,
+        "adapter": method.is_adapter,
+        "mergeable": method.is_adapter and method.is_mergeable,
+        "quantization": quantization_of(config.method),
         **summary(task, before, after, config.training.seed),
         "rows": run.data.count_rows(len(run.held_out)),
         "warnings": run.data.warnings(),
@@ -220,14 +225,15 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
         "train_seconds": round(run.progress.train_seconds, 3),
         "parameters": parameters,
         "trainable_parameters": trainable,
+        "trainable_share": round(trainable / parameters, 6),
         "hashes": {**outcome.hashes_of(files.sources), "model": model_hashes},
     }
     write_json(output / outcome.RESULT, result)
 
 
-def _fill(folder: Path, run: Run, is_adapter: bool) -> None:
+def _fill(folder: Path, run: Run) -> None:
     """Write the model and how it is asked into a folder."""
-    save_model(folder, run.model, run.tokenizer, run.data.labels, is_adapter)
+    save_model(folder, run.model, run.tokenizer, run.data.labels)
     write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
 
 

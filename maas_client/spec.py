@@ -73,25 +73,58 @@ class DataSpec(Part):
 
 
 class MethodSpec(Part):
-    """How the weights are adapted."""
+    """How the weights are adapted. A key that the method does not read is an error."""
 
-    name: Literal["lora", "full"] = "lora"
-    """`lora` trains small low-rank matrices beside frozen weights; `full` trains every weight."""
+    name: Literal[
+        "lora",
+        "rslora",
+        "dora",
+        "pissa",
+        "adalora",
+        "loha",
+        "lokr",
+        "oft",
+        "vera",
+        "ia3",
+        "prefix",
+        "prompt",
+        "p-tuning",
+        "qlora",
+        "full",
+    ] = "lora"
+    """`lora` trains small low-rank matrices beside frozen weights, `qlora` does so on a base in 4 bits.
+
+    `rslora`, `dora`, `pissa`, `adalora`, `loha`, `lokr`, `oft`, `vera` and `ia3` adapt the same layers in
+    other ways; `prefix`, `prompt` and `p-tuning` train virtual tokens before each text and cannot be merged;
+    `full` trains every weight (docs/methods.md).
+    """
 
     rank: int = Field(default=16, ge=1, le=1024)
-    """Rank of the LoRA matrices: more learns more and costs more memory."""
+    """Rank of the adapter's matrices: more learns more and costs more memory.
+
+    For `oft` the size of the blocks that are rotated, for `vera` that of its shared matrices (take 256).
+    """
 
     alpha: float = Field(default=32, gt=0)
-    """Scale of the LoRA update: the update is multiplied by alpha / rank."""
+    """Scale of the update: it is multiplied by alpha / rank (by alpha / the root of rank for `rslora`)."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the LoRA input."""
+    """Dropout on the adapter's input."""
 
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
-    """Layers that get LoRA matrices: `all-linear`, or names such as qkv_proj.
+    """Layers that are adapted: `all-linear`, or names such as qkv_proj.
 
-    Names must all exist in the model.
+    Each name must exist in every block of the model; a full name chooses one layer.
     """
+
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Number format of the frozen base while training, by bitsandbytes; `qlora` is `lora` with nf4."""
+
+    virtual_tokens: int = Field(default=20, ge=1, le=1024)
+    """Virtual tokens that `prefix`, `prompt` and `p-tuning` train."""
+
+    freeze_layers: int = Field(default=0, ge=0, le=1024)
+    """With `full`: the first so many layers, and the embeddings, stay as they are."""
 
 
 class TrainingSpec(Part):

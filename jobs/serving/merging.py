@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from serving.model_folder import ModelSource
 from tuning.errors import InputError
-from tuning.models import load_adapter
+from tuning.models import load_adapter, load_model
+from tuning.quantization import unpack
 
 PROBE = (
     "Dear customer, your card ending in 4417 was charged 12.50 EUR on Tuesday; please tell us whether it "
@@ -25,19 +26,37 @@ class Difference:
     agreement: float
 
 
-def merge_adapter(base: Any, adapter: Path) -> Any:
-    """The base model with the adapter in its weights. Raises InputError if that cannot be."""
-    return fold(load_adapter(base, adapter))
+def load_tuned(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
+    """Weights with their adapter as one model, for serving. Raises InputError.
+
+    An adapter is merged: answers are the same to rounding, and a layer costs one product instead of three.
+    Weights that were packed in training are packed and unpacked again first, for the adapter belongs to what
+    they were then. Virtual tokens stay what they are.
+    """
+    if source.adapter is None:
+        return load_model(source.weights, dtype).to(device)
+    adapted = load_adapter(load_base(source, dtype, device), source.adapter)
+    return (fold(adapted) if is_mergeable(adapted) else adapted).to(device)
+
+
+def load_base(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
+    """The base of an adapter with the weights that it was trained on, as plain layers. Raises InputError."""
+    model = load_model(source.weights, dtype, source.quantization, device)
+    return model if source.quantization == "none" else unpack(model, dtype)
+
+
+def is_mergeable(adapted: Any) -> bool:
+    """Whether an adapter changes weights; virtual tokens are read before a text and change none."""
+    return not adapted.peft_config["default"].is_prompt_learning
 
 
 def fold(adapted: Any) -> Any:
     """Merge the adapter that a PEFT model carries; the model itself is used up. Raises InputError."""
-    kind = adapted.peft_config["default"].peft_type
-    if not hasattr(
-        adapted.base_model, "merge_and_unload"
-    ):  # prompt and prefix tuning add tokens, not weights
+    if not is_mergeable(adapted):
+        kind = adapted.peft_config["default"].peft_type
         raise InputError(
-            f"An adapter of type {getattr(kind, 'value', kind)} cannot be merged; train a LoRA adapter."
+            f"An adapter of type {kind.value} cannot be merged: it reads virtual tokens before each text; "
+            "serve it as an adapter."
         )
     return adapted.merge_and_unload()
 

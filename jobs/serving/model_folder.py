@@ -9,16 +9,18 @@ from pathlib import Path
 
 from tuning.errors import InputError
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where to load from: `weights` and `tokenizer` are folders or Hugging Face ids, `adapter` a folder."""
+    """Where to load from: `weights` and `tokenizer` are folders or Hugging Face ids, `adapter` a folder.
+
+    `quantization` is the number format of the weights that the adapter was trained on.
+    """
 
     weights: str
     tokenizer: str
     adapter: Path | None = None
+    quantization: str = "none"
 
 
 def find_model(model: str, base: str | None = None) -> ModelSource:
@@ -26,7 +28,8 @@ def find_model(model: str, base: str | None = None) -> ModelSource:
 
     Raises InputError for an adapter that has no safetensors weights or whose base is not there.
     """
-    from tuning.models import TOKENIZER_FILES, base_of_adapter  # torch loads with it
+    # torch loads with it
+    from tuning.models import ADAPTER_WEIGHTS, TOKENIZER_FILES, base_of_adapter, quantization_of_base
 
     own_base = base_of_adapter(model)
     if own_base is None:
@@ -37,7 +40,8 @@ def find_model(model: str, base: str | None = None) -> ModelSource:
     if not Path(weights).is_dir() and (weights.startswith((".", "/", "~")) or weights.count("/") != 1):
         raise InputError(f"The base {weights} of the adapter {folder} is not there; pass --base FOLDER.")
     has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    return ModelSource(weights=weights, tokenizer=model if has_tokenizer else weights, adapter=folder)
+    tokenizer = model if has_tokenizer else weights
+    return ModelSource(weights, tokenizer, folder, quantization_of_base(folder))
 
 
 def count_weights(folder: Path) -> int:

@@ -10,15 +10,16 @@ import torch
 from transformers import DynamicCache
 
 from serving.engine import Engine, Piece, Precision, Settings
-from serving.merging import merge_adapter
+from serving.merging import load_tuned
 from serving.model_folder import ModelSource, count_weights
 from serving.prompt import ChatPrompt, end_tokens
 from serving.sampling import next_token, sampling_generator
 from serving.text import StopText, TextStream
 from tuning.device import memory_free_bytes
 from tuning.errors import InputError
-from tuning.models import DTYPES, load_model, load_tokenizer
+from tuning.models import DTYPES, context_length, load_tokenizer
 from tuning.prompts import Manner, read_manner
+from tuning.virtualtokens import count_virtual_tokens
 
 
 def load(source: ModelSource, precision: Precision) -> Engine:
@@ -27,12 +28,9 @@ def load(source: ModelSource, precision: Precision) -> Engine:
     tokenizer = load_tokenizer(source.tokenizer)
     dtype = _dtype(precision, device)
     _require_memory(source, dtype, device)
-    model = load_model(source.weights, dtype)
-    if source.adapter is not None:
-        # Merged in memory: answers are the same to rounding, and a layer costs one product instead of three.
-        model = merge_adapter(model, source.adapter)
+    model = load_tuned(source, dtype, device)
     manner = read_manner(source.adapter or Path(source.weights))
-    engine = TransformersEngine(model.to(device).eval(), tokenizer, manner)
+    engine = TransformersEngine(model.eval(), tokenizer, manner)
     engine.check()
     return engine
 
@@ -61,9 +59,8 @@ class TransformersEngine:
         self._model, self._tokenizer = model, tokenizer
         self._prompt = ChatPrompt(tokenizer, manner)
         self._end = end_tokens(tokenizer, model.generation_config)
-        config = model.config.get_text_config()
-        self.context_length: int = config.max_position_embeddings
-        self._switch = _rope_switch(config)
+        self.context_length: int = context_length(model)
+        self._switch = _rope_switch(model)
 
     def check(self) -> None:
         """Raise InputError unless the model turns a first message into finite scores (a warm-up, too)."""
@@ -126,9 +123,9 @@ class TransformersEngine:
         return str(decoder.decode(tokens, skip_special_tokens=True))
 
 
-def _rope_switch(config: Any) -> int | None:
+def _rope_switch(model: Any) -> int | None:
     """The length after which LongRoPE (Phi-3 with 128k context) uses its long factors; None elsewhere."""
-    rope = getattr(config, "rope_parameters", None) or {}
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     if rope.get("rope_type") != "longrope":
         return None
-    return int(rope["original_max_position_embeddings"])
+    return int(rope["original_max_position_embeddings"]) - count_virtual_tokens(model)

@@ -17,13 +17,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """How the weights are adapted. `rank`, `alpha`, `dropout` and `target_modules` belong to lora."""
+    """How the weights are adapted. Which keys a method reads, its entry in tuning/methods.py says.
 
-    name: Literal["lora", "full"] = "lora"
+    `quantization` is the number format of the frozen base, `virtual_tokens` and `freeze_layers` are counts.
+    """
+
+    name: Literal[
+        "lora",
+        "rslora",
+        "dora",
+        "pissa",
+        "adalora",
+        "loha",
+        "lokr",
+        "oft",
+        "vera",
+        "ia3",
+        "prefix",
+        "prompt",
+        "p-tuning",
+        "qlora",
+        "full",
+    ] = "lora"
     rank: int = 16
     alpha: float = 32
     dropout: float = 0.0
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    virtual_tokens: int = 20
+    freeze_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +121,7 @@ class Config:
 
 
 # Number keys that may be zero (and those that must stay below one); every other number must be above zero.
-MAY_BE_ZERO = {"dropout", "warmup_ratio", "weight_decay", "seed", "split"}
+MAY_BE_ZERO = {"dropout", "warmup_ratio", "weight_decay", "seed", "split", "freeze_layers"}
 BELOW_ONE = {"dropout", "warmup_ratio", "split"}
 
 

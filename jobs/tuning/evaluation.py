@@ -20,6 +20,7 @@ from tuning.loss import SupervisedLoss
 from tuning.masks import encode, prompt_ids, text_ids_up_to
 from tuning.metrics.abc_notation import header_of
 from tuning.metrics.tokens import token_metrics
+from tuning.models import context_length
 from tuning.rows import Example, Row
 from tuning.scores import Scores
 from tuning.taskrows import turns
@@ -225,8 +226,7 @@ class Scorer:
 
     def _prompt_limit(self) -> int:
         """The longest prompt that leaves room for an answer; of a longer one the end is kept."""
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-        return max(1, int(positions) - self.max_new_tokens)
+        return max(1, context_length(self.model) - self.max_new_tokens)
 
     def _end_ids(self, rows: Sequence[HeldOut]) -> set[int]:
         """What ends an answer: the tokenizer's, the model's and the template's end tokens."""

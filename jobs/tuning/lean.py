@@ -86,6 +86,10 @@ def _lean_lora(layer: nn.Module) -> bool:
     parts: Any = layer
     if list(adapters) != ["default"] or not isinstance(parts.lora_dropout["default"], nn.Identity):
         return False
+    if (
+        parts.lora_variant or parts.lora_B["default"].bias is not None
+    ):  # DoRA and its kin: equal only at first
+        return False
     a, b, scaling = parts.lora_A["default"], parts.lora_B["default"], float(parts.scaling["default"])
     original = layer.forward
 

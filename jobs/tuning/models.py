@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from transformers.utils import logging as transformers_logging
 
 from tuning.errors import InputError
 from tuning.events import write_json
+from tuning.pissa import as_lora
+from tuning.quantization import format_of, keep_weights_as_they_are, loading_options, spared_import
+from tuning.virtualtokens import count_virtual_tokens, read_virtual_tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-ADAPTER_CONFIG, LABELS = "adapter_config.json", "labels.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LABELS, BASE, RESULT = "labels.json", "base.json", "result.json"
+CPU = torch.device("cpu")
 
 
 def load_tokenizer(name: str) -> Any:
@@ -45,13 +52,17 @@ def hidden_size(name: str) -> int:
         raise InputError(f"Cannot read the config of the model {name}: {_first_line(error)}") from error
 
 
-def load_model(name: str, dtype: torch.dtype) -> Any:
-    """The causal language model of a folder or Hugging Face id, from safetensors. Raises InputError."""
+def load_model(name: str, dtype: torch.dtype, quantization: str = "none", device: torch.device = CPU) -> Any:
+    """The causal language model of a folder or Hugging Face id, from safetensors. Raises InputError.
+
+    With a `quantization` its linear layers are packed, on `device`, and compute in `dtype`.
+    """
     _check_folder(name)
     transformers_logging.disable_progress_bar()
+    options = loading_options(quantization, dtype, device)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the model {name}: {_first_line(error)}") from error
@@ -59,30 +70,53 @@ def load_model(name: str, dtype: torch.dtype) -> Any:
         raise InputError(
             f"The model {name} is incomplete: it lacks {sorted(found['missing_keys'])[0]}; copy it again."
         )
-    return model
+    return keep_weights_as_they_are(model) if options else model
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
     """The base model with the adapter of a folder on it. Raises InputError."""
-    from peft import PeftModel
-
     try:
-        with warnings.catch_warnings():
+        with spared_import(format_of(base)), warnings.catch_warnings():
+            from peft import PeftModel
+
             warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
-            return PeftModel.from_pretrained(base, str(folder))
+            model = PeftModel.from_pretrained(base, str(folder))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the adapter {folder}: {_first_line(error)}") from error
+    return read_virtual_tokens(model) if model.peft_config["default"].is_prompt_learning else model
 
 
 def base_of_adapter(folder: str) -> str | None:
-    """The base model that an adapter folder names, None for another folder. Raises InputError."""
+    """The base model of an adapter folder, None for another folder. Raises InputError.
+
+    That is the one that the adapter names; where no folder of that name is here, it is the one that the run
+    beside it trained on.
+    """
     path = Path(folder) / ADAPTER_CONFIG
     if not path.is_file():
         return None
+    named = _text_in(path, "base_model_name_or_path")
+    run = Path(folder).parent / RESULT
+    if named is None:
+        raise InputError(f"{path} does not name a base model; pass --base.")
+    if not Path(named).is_dir() and run.is_file() and (trained_on := _text_in(run, "base_model")):
+        return trained_on
+    return named
+
+
+def quantization_of_base(folder: Path) -> str:
+    """The number format of the base that the adapter in a folder was trained on. Raises InputError."""
+    path = folder / BASE
+    return (_text_in(path, "quantization") or "none") if path.is_file() else "none"
+
+
+def _text_in(path: Path, key: str) -> str | None:
+    """A text in a file of JSON, None where there is none under that key. Raises InputError."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} does not name a base model: {error}.") from error
+        value = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    return value if isinstance(value, str) else None
 
 
 def _check_folder(name: str) -> None:
@@ -101,31 +135,61 @@ def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
         raise InputError(
             f"The tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not belong together."
         )
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    if max_length > (positions := context_length(model)):
+        beside = f" beside {count} virtual tokens" if (count := count_virtual_tokens(model)) else ""
         raise InputError(
-            f"training.max_length is {max_length}; accepted: up to {positions}, all that the model sees."
+            f"training.max_length is {max_length}; accepted: up to {positions}, all that the model sees"
+            f"{beside}."
         )
 
 
-def save_model(folder: Path, model: Any, tokenizer: Any, labels: tuple[str, ...], is_adapter: bool) -> None:
-    """Write adapter or full weights, tokenizer, template and labels; `folder` must exist. Raises OSError."""
-    if is_adapter:
-        from peft import get_peft_model_state_dict
+def context_length(model: Any) -> int:
+    """The tokens of a text with its answer that a model can read, beside its virtual tokens."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    return int(positions) - count_virtual_tokens(model)
 
-        config = model.peft_config["default"]
-        config.inference_mode = True
-        config.save_pretrained(str(folder))
-        weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-        save_file(
-            {name: value.contiguous() for name, value in weights.items()},
-            folder / "adapter_model.safetensors",
-        )
+
+def save_model(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    labels: tuple[str, ...],
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write adapter or full weights, tokenizer, template and labels; `folder` must exist. Raises OSError.
+
+    `weights` are the model's state where the model itself holds only a part of it.
+    """
+    if hasattr(model, "peft_config"):
+        _save_adapter(folder, model, weights)
     else:
-        model.to(model.config.dtype).save_pretrained(str(folder))
+        model.to(model.config.dtype).save_pretrained(str(folder), state_dict=weights)
     tokenizer.save_pretrained(str(folder))
     if labels:
         write_json(folder / LABELS, list(labels))
+
+
+def _save_adapter(folder: Path, model: Any, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Write an adapter that any machine can put on its base, whose name (not its place here) it tells."""
+    from peft import get_peft_model_state_dict
+
+    config = model.peft_config["default"]
+    found = get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
+    found, config = as_lora(model, found, config)
+    config = copy.deepcopy(config)
+    config.inference_mode = True
+    config.base_model_name_or_path = _name_elsewhere(config.base_model_name_or_path)
+    if getattr(config, "target_modules", None):
+        config.target_modules = sorted(config.target_modules)  # a set is written in another order each time
+    config.save_pretrained(str(folder))
+    save_file({name: value.contiguous() for name, value in found.items()}, folder / ADAPTER_WEIGHTS)
+    quantization = format_of(model)
+    write_json(folder / BASE, {"name": config.base_model_name_or_path, "quantization": quantization})
+
+
+def _name_elsewhere(model: str) -> str:
+    """What a model is called on other machines: the name of its folder, or its Hugging Face id."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def _first_line(error: BaseException) -> str:

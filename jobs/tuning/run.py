@@ -12,15 +12,17 @@ from torch.nn.parallel import DistributedDataParallel
 from tuning import outcome
 from tuning.batches import Plan
 from tuning.checkpoints import Checkpoints, Progress
+from tuning.combinations import refusal
 from tuning.config import Config
 from tuning.data import Data, load_data
 from tuning.device import choose_precision, needs_checkpointing
 from tuning.distributed import Processes
+from tuning.errors import InputError
 from tuning.evaluation import Scorer, hold
 from tuning.events import EventLog, write_json
 from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
-from tuning.methods import METHODS, count_parameters
+from tuning.methods import METHODS, AroundStep, NothingMore, count_parameters, quantization_of
 from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
 from tuning.optimization import make_optimizer
 from tuning.stopping import StopRequest
@@ -66,6 +68,7 @@ class Run:
     def __post_init__(self) -> None:
         self.model: Any = self.loss.model
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.around_step: AroundStep = NothingMore()
         self.parallel_loss: Any = self.loss
         if self.processes.count > 1:
             self.parallel_loss = DistributedDataParallel(self.loss, broadcast_buffers=False)
@@ -96,8 +99,11 @@ class Run:
             "processes": self.processes.count,
             "precision": self.precision,
             "gradient_checkpointing": self.checkpointing,
+            "method": self.config.method.name,
+            "quantization": quantization_of(self.config.method),
             "parameters": parameters,
             "trainable_parameters": trainable,
+            "trainable_share": round(trainable / parameters, 6),
             "resumed_from_step": self.progress.step,
             "train_rows": len(self.data.train),
             "validation_rows": len(self.held_out),
@@ -108,19 +114,23 @@ class Run:
 def prepare(config: Config, files: Files, processes: Processes, stop: StopRequest, events: EventLog) -> Run:
     """Load data and model, and set up the method and its optimizer. Raises InputError."""
     training = config.training
+    if reason := refusal(config):
+        raise InputError(reason)
     tokenizer = load_tokenizer(files.model)
     if files.chat_template is not None:
         use_template(tokenizer, files.chat_template)
     data = load_data(files.train, files.validation, config, tokenizer)
     precision = _claim_output(config, files, processes)
+    plan = Plan(data.train, training, processes.count)
     method = METHODS[config.method.name]
-    model: Any = load_model(files.model, DTYPES[precision if method.is_adapter else "fp32"])
-    check_fit(model, tokenizer, training.max_length)
+    dtype, packed = DTYPES["fp32" if method.fp32_base else precision], quantization_of(config.method)
+    model: Any = load_model(files.model, dtype, packed, processes.device)
     torch.manual_seed(training.seed)
-    model = method.prepare(model, config.method).to(processes.device)
+    model = method.prepare(model, config.method, plan.steps).to(processes.device)
+    check_fit(model, tokenizer, training.max_length)
     if processes.device.type == "cpu" and precision == "fp32":
         make_lean(model)
-    checkpointing = needs_checkpointing(model, training, processes.device)
+    checkpointing = method.recomputes and needs_checkpointing(model, training, processes.device)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return Run(
@@ -133,7 +143,7 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         data=data,
         loss=SupervisedLoss(model.train()),
         optimizer=make_optimizer(model, training),
-        plan=Plan(data.train, training, processes.count),
+        plan=plan,
         stop=stop,
         events=events,
         progress=Progress(),

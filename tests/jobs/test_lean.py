@@ -15,9 +15,9 @@ from tuning.methods import METHODS
 
 def make_model(folder: Path, method: MethodConfig) -> torch.nn.Module:
     torch.manual_seed(3)
-    model = METHODS[method.name].prepare(AutoModelForCausalLM.from_pretrained(folder), method)
+    model = METHODS[method.name].prepare(AutoModelForCausalLM.from_pretrained(folder), method, 10)
     for name, value in model.named_parameters():
-        if "lora_B" in name or "norm" in name:
+        if "lora_B" in name or "lora_E" in name or "norm" in name:
             torch.nn.init.normal_(value, mean=0.5 if "norm" in name else 0.0, std=0.1)
     return model
 
@@ -31,8 +31,14 @@ def loss_and_gradients(model: torch.nn.Module) -> tuple[float, dict[str, torch.T
 
 @pytest.mark.parametrize(
     ("method", "layers"),
-    [(MethodConfig(rank=4), 5 + 8), (MethodConfig(name="full"), 5)],
-    ids=["lora", "full"],
+    [
+        (MethodConfig(rank=4), 5 + 8),
+        (MethodConfig(name="rslora", rank=4), 5 + 8),
+        (MethodConfig(name="dora", rank=4), 5),
+        (MethodConfig(name="adalora", rank=4), 5),
+        (MethodConfig(name="full"), 5),
+    ],
+    ids=["lora", "rslora", "dora", "adalora", "full"],
 )
 def test_lean_layers_have_the_same_gradients(mini_model: Path, method: MethodConfig, layers: int) -> None:
     model, lean = make_model(mini_model, method), make_model(mini_model, method)
