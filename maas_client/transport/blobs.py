@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 8 * 2**20
 """What one request carries: with four at once a fast network is used well, and some 60 MB of memory."""
 _WORKERS = 4
-_AHEAD = 6
+_AHEAD = 5
 # One request whose body goes out within one timeout, whatever the line; longer files go as blocks, which the
 # package sends in small pieces with a timeout each.
 _SINGLE_PUT_BYTES = 2**18
@@ -104,17 +104,20 @@ class Container:
 
         Raises ConflictError where a blob is no longer the one that was looked at.
         """
+        coming: deque[tuple[Piece, Future[bytes]]] = deque()
+
+        def first() -> tuple[Piece, bytes]:
+            piece, content = coming.popleft()
+            return piece, content.result()
+
         with ThreadPoolExecutor(_WORKERS) as pool:
-            coming: deque[tuple[Piece, Future[bytes]]] = deque()
             try:
                 for piece in wanted:
                     coming.append((piece, pool.submit(self._fetch, piece)))
                     if len(coming) >= _AHEAD:
-                        first, content = coming.popleft()
-                        yield first, content.result()
+                        yield first()
                 while coming:
-                    first, content = coming.popleft()
-                    yield first, content.result()
+                    yield first()
             finally:
                 for _, content in coming:
                     content.cancel()
