@@ -8,7 +8,7 @@ from typing import Any
 from maas_client.simulator.machines import find_size, limit_of, reserved_cores, used_cores
 from maas_client.simulator.provisioning import keys_of, provision, regenerate, remove
 from maas_client.simulator.replies import Refusal, Reply, conflict, user_error
-from maas_client.simulator.routing import WORKSPACE, Call, Operation, page
+from maas_client.simulator.routing import WORKSPACE, Call, Operation, all_workspaces, page
 from maas_client.simulator.state import Resource
 from maas_client.simulator.world import resource
 
@@ -27,17 +27,17 @@ _PROBE = {
 
 
 def _missing(call: Call, kind: str, name: str) -> Refusal:
-    workspace = call.workspace_id.rpartition("/")[2]
-    detail = {
-        "code": f"NoSuch{kind}",
-        "message": f"There is no {kind.lower()} with name: {name} in {workspace}",
-    }
-    details = [{**detail, "details": [], "additionalInfo": []}]
+    text = f"There is no {kind.lower()} with name: {name} in {call.workspace_id.rpartition('/')[2]}"
+    details = [{"code": f"NoSuch{kind}", "message": text, "details": [], "additionalInfo": []}]
     return Refusal(404, "NotFound", "The specified resource was not found.", details=details)
 
 
+def _at(call: Call, workspace_id: str, name: str) -> Resource | None:
+    return call.world.store.get(f"{workspace_id}/onlineEndpoints/{name}")
+
+
 def _endpoint(call: Call) -> Resource:
-    found = call.world.store.get(call.child_id("onlineEndpoints", call.params["endpoint"]))
+    found = _at(call, call.workspace_id, call.params["endpoint"])
     if found is None:
         raise _missing(call, "Endpoint", call.params["endpoint"])
     return found
@@ -60,6 +60,8 @@ def put_endpoint(call: Call) -> Reply:
     there = call.world.store.get(path)
     if not _NAME.fullmatch(name):
         raise user_error(f"The endpoint name {name} is invalid.", "BadArgument", "ArgumentInvalid")
+    if there is None and any(_at(call, workspace["id"], name) for workspace in all_workspaces(call.world)):
+        raise user_error(f"The endpoint name {name} is taken in this region.", "BadArgument")
     _not_busy(there, f"Already running method on the endpoint {name}.")
     traffic = {key: int(value) for key, value in (asked.get("traffic") or {}).items()}
     _check_traffic(call, path, traffic)

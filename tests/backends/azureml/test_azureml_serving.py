@@ -107,16 +107,20 @@ class ServingStage(AzuremlStage):
         self.azure.world.operations.settle()
         return self.azure.world.store.members(f"{self.target.path}/{kind}")
 
+    def clear(self) -> None:
+        """Free the names of endpoints, which are taken in the whole region, and end what answers."""
+        for endpoint in self.at_azure("onlineEndpoints"):
+            for each in self.at_azure(f"onlineEndpoints/{endpoint['name']}/deployments"):
+                self.azure.world.servers.end(each["id"])
+            self.azure.world.store.delete(endpoint["id"])
+
 
 @pytest.fixture
 def stage(azure: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingStage]:
     made = ServingStage(azure, tmp_path, monkeypatch)
     yield made
     azure.world.faults.clear()
-    for endpoint in made.at_azure("onlineEndpoints"):
-        for each in made.at_azure(f"onlineEndpoints/{endpoint['name']}/deployments"):
-            azure.world.servers.end(each["id"])
-        azure.world.store.delete(endpoint["id"])  # names are taken in the whole region
+    made.clear()
 
 
 @pytest.fixture
