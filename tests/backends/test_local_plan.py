@@ -152,6 +152,12 @@ def test_a_download_is_warned_of(planner: Planner, tmp_path: Path, monkeypatch: 
     assert planner(model="some/model").warnings == ()
 
 
+def test_a_model_that_nobody_can_download_is_refused(planner: Planner) -> None:
+    error = refused(planner, model="gpt-4o-mini")
+    assert "gpt-4o-mini is not known to be offered on local" in error.message
+    assert "foundry-openai-v1" in error.hint
+
+
 def test_a_model_that_no_disk_holds_is_refused(planner: Planner, model: Path) -> None:
     side = 1 << 24
     header = {"layers.0.o_proj.weight": {"dtype": "F32", "shape": [side, side], "data_offsets": [0, 0]}}

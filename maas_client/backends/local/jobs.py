@@ -59,7 +59,9 @@ class LocalJobs:
     def plan(self, spec: JobSpec, job: CommandJob | None = None) -> Plan:
         """Decide everything; reads local files only. Raises PlanError and DataError."""
         from maas_client.backends.local.planning import plan_run
+        from maas_client.backends.offers import require_offer, today
 
+        require_offer(spec.model, "local", on=today(self._clock))
         return plan_run(spec, self._runs.parent, job)
 
     def check(self, plan: Plan) -> tuple[Check, ...]:  # noqa: ARG002

@@ -12,7 +12,9 @@ from maas_client.backends.foundry.classic.wire import OUTPUT
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import NotFoundError, UsageError
 from maas_client.workspace.datastores import parse_place
+from maas_client.workspace.jobs import created_at
 from maas_client.workspace.metrics import read_metrics
+from maas_client.workspace.wire import mapping_at, text_at
 
 if TYPE_CHECKING:
     from maas_client.run import Event
@@ -44,19 +46,22 @@ class TunedModel:
 def find_tuned_model(workspace: Workspace, job: Mapping[str, Any]) -> TunedModel | None:
     """The version that the service registered for a succeeded job; None where there is none (yet).
 
-    Its name stands in the job. So does its number, from some api-versions on; else the versions are searched
-    for the one that was made by the job.
+    Its name stands in the job. So does its number, from some api-versions on; else it is the version that
+    names the job. Where versions name no jobs, it is the only one that is younger than the job.
     """
-    properties = job.get("properties") or {}
-    output = (properties.get("outputs") or {}).get(OUTPUT) or {}
-    asset = output.get("assetName") or (properties.get("properties") or {}).get("_outputModelName")
-    if not asset:
+    asset = text_at(job, "properties", "outputs", OUTPUT, "assetName")
+    asset = asset or text_at(job, "properties", "properties", "_outputModelName")
+    number = text_at(job, "properties", "outputs", OUTPUT, "assetVersion")
+    name = text_at(job, "name")
+    versions = list(_versions(workspace, asset)) if asset else []
+    found = next((row for row in versions if _is_made_by(row, name) or text_at(row, "name") == number), None)
+    if found is None:
+        since = created_at(job)
+        young = [row for row in versions if not _job_names(row) and _is_after(row, since)]
+        found = young[0] if len(young) == 1 else None
+    if found is None:
         return None
-    for row in _versions(workspace, str(asset)):
-        version = str(row.get("name") or "")
-        if version == str(output.get("assetVersion") or "") or _is_made_by(row, str(job.get("name"))):
-            return TunedModel(str(asset), version, str((row.get("properties") or {}).get("modelUri") or ""))
-    return None
+    return TunedModel(asset, text_at(found, "name"), text_at(found, "properties", "modelUri"))
 
 
 def _versions(workspace: Workspace, name: str) -> Iterator[Mapping[str, Any]]:
@@ -73,10 +78,20 @@ def _versions(workspace: Workspace, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_made_by(row: Mapping[str, Any], job: str) -> bool:
-    properties = row.get("properties") or {}
-    own = properties.get("properties") or {}
-    named = {properties.get("jobName"), *(value for key, value in own.items() if "jobname" in key.lower())}
-    return job in named or job in str(properties.get("modelUri") or "").split("/")
+    return job in _job_names(row) or job in text_at(row, "properties", "modelUri").split("/")
+
+
+def _job_names(row: Mapping[str, Any]) -> set[str]:
+    """The jobs that a version names: as its own property, or among those that the service adds."""
+    own = mapping_at(row, "properties", "properties")
+    named = [text_at(row, "properties", "jobName")]
+    named += [str(value) for key, value in own.items() if key.lower().endswith("jobname")]
+    return {name for name in named if name}
+
+
+def _is_after(row: Mapping[str, Any], since: float | None) -> bool:
+    made = created_at(row)
+    return made is not None and since is not None and made >= since
 
 
 def read_events(workspace: Workspace, name: str) -> list[Event]:

@@ -336,6 +336,23 @@ def test_the_version_that_the_job_names_is_taken(room: Room) -> None:
     assert str(platform.jobs.artifact(ref).model).endswith("/models/card/versions/8")
 
 
+@pytest.mark.parametrize(("younger", "found"), [(0, None), (1, "2"), (2, None)])
+def test_where_versions_name_no_job_the_only_younger_one_is_taken(
+    room: Room, younger: int, found: str | None
+) -> None:
+    platform, _ = room.open()
+    room.tuned(version=1, job="")
+    room.world.clock.move_on(60)
+    ref = platform.jobs.submit(room.plan())
+    job = room.end(ref.id, "Completed")
+    room.world.clock.move_on(60)
+    for number in range(younger):
+        room.tuned(version=2 + number, job="")
+    workspace: Any = platform.jobs._workspace  # type: ignore[attr-defined]
+    model = find_tuned_model(workspace, job)
+    assert (model and model.version) == found
+
+
 def test_a_download_brings_the_model_where_the_service_left_it(room: Room, tmp_path: Path) -> None:
     platform, _ = room.open()
     ref = platform.jobs.submit(room.plan())

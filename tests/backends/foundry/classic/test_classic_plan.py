@@ -162,6 +162,13 @@ def test_plain_text_is_refused_before_anything_is_sent(specify: Specify) -> None
     assert "azureml or local" in caught.value.hint
 
 
+def test_preference_rows_are_refused(specify: Specify) -> None:
+    answer = [{"role": "assistant", "content": "b"}]
+    row = {"input": {"messages": [{"role": "user", "content": "a"}]}, "preferred_output": answer}
+    with pytest.raises(DataError, match="preference rows"):
+        planned(specify(rows=json.dumps({**row, "non_preferred_output": answer}) + "\n"))
+
+
 def test_a_file_at_the_limit_is_refused(specify: Specify, tmp_path: Path) -> None:
     spec = specify()
     with (tmp_path / "rows.jsonl").open("ab") as file:
