@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from maas_client.workspace.models import WorkspaceModels
 from maas_client.workspace.session import Workspace
 from tests.simulator.boundaries import Boundaries, KilledError, open_with_boundaries
 from tests.simulator.inprocess import make_world
+from tests.simulator.test_contract import ML, operation_of, request_problems
 
 URI = "azureml://datastores/workspaceblobstore/paths/maas/{}/run/model/"
 RESULT = {"adapter": True, "before": {"accuracy": 0.25}, "after": {"accuracy": 0.75, "loss": 1.5}}
@@ -331,6 +333,29 @@ def test_the_api_version_is_a_published_one(opened: Open) -> None:
     wire.handle_request = look  # type: ignore[method-assign]
     register(models, "card-1")
     assert {url.params["api-version"] for url in seen if "/models/" in url.path} == {"2024-10-01"}
+
+
+@pytest.mark.skipif(not ML.is_dir(), reason="the published contracts are not here")
+def test_the_request_holds_against_its_contract(opened: Open) -> None:
+    models, wire = opened()
+    failures: list[str] = []
+    send = wire.handle_request
+
+    def look(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT":
+            name, operation = operation_of("PUT", request.url.path)
+            failures.extend(request_problems(name, operation, json.loads(request.content), "PUT"))
+            assert re.fullmatch(_pattern(operation, "name"), request.url.path.split("/")[-3])
+        return send(request)
+
+    wire.handle_request = look  # type: ignore[method-assign]
+    register(models, "card-1", "card_support-2")
+    assert failures == []
+    assert [text for text in wire.sent if text.startswith("PUT")]
+
+
+def _pattern(operation: dict[str, Any], parameter: str) -> str:
+    return str(next(each["pattern"] for each in operation["parameters"] if each.get("name") == parameter))
 
 
 RECORDED = Path(__file__).parents[3] / "shared/azure/azure-sdk-for-python/recordings/model/e2etests"

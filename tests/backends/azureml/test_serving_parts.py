@@ -10,12 +10,18 @@ from typing import Any
 
 import httpx
 import pytest
+from azure.core.credentials import AccessToken
 
 from maas_client.backends.azureml.lease import expires_at_of, is_over, lease_tags
+from maas_client.backends.azureml.online import Online, read_endpoint
 from maas_client.backends.azureml.serving import MOST_BASE_BYTES, Wanted, deployment_body
 from maas_client.bundled import model_folder
-from maas_client.errors import PlanError
+from maas_client.errors import AccessDeniedError, PlanError
 from maas_client.model import RegisteredModel
+from maas_client.transport.cloud import PUBLIC
+from maas_client.transport.credential import AzureCredential
+from maas_client.transport.workspace import Target
+from maas_client.workspace.session import Workspace
 from tests.backends.azureml.online_stage import NAME, REF, OnlineStage, wanted
 from tests.simulator.test_contract import ML, operation_of, request_problems
 
@@ -130,3 +136,44 @@ def test_an_end_is_written_for_people_too() -> None:
         "maas-expires": "2027-01-15T08:00:00Z",
     }
     assert lease_tags("999999d", 1e13)["maas-expires"].startswith("9999-12-31")
+
+
+RECORDED = Path(__file__).parents[4] / "shared/azure"
+
+
+@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recordings of the live service are not here")
+def test_what_the_live_service_said_is_read() -> None:
+    """An endpoint in the moment in which it is made, one that is not there, and one that has no keys."""
+    folder = RECORDED / "azure-powershell"
+    made = json.loads((folder / "CreateScenarioTestOnlineEndpoint.excerpt.json").read_text(encoding="utf-8"))
+    endpoint = read_endpoint(made["Entries"][0]["ResponseBody"])
+    assert (endpoint.name, endpoint.native_state, endpoint.is_busy) == ("online-pwsh01", "Creating", True)
+    assert (endpoint.scoring_url, endpoint.traffic, endpoint.model) == ("", {}, "")
+    assert "/mfeOperationsStatus/oeidp:" in endpoint.operation_url
+    keys = json.loads((folder / "Get-AzMLWorkspaceOnlineEndpointKey.json").read_text(encoding="utf-8"))
+    sdk = RECORDED / "azure-sdk-for-python/recordings/batch_services/e2etests"
+    name = "test_batch_endpoint.pyTestBatchEndpointtest_batch_endpoint_create.json"
+    entries = json.loads((sdk / name).read_text(encoding="utf-8"))["Entries"]
+    missing = next(each["ResponseBody"] for each in entries if each["StatusCode"] == 404)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/listKeys"):
+            return httpx.Response(200, json=keys["Entries"][0]["ResponseBody"])
+        return httpx.Response(404, json=missing)
+
+    workspace = Workspace(
+        Target("sub", "rg", "ws"),
+        AzureCredential(open_source=FixedToken),
+        lambda: PUBLIC,
+        transport=httpx.MockTransport(answer),
+    )
+    online = Online(workspace)
+    assert online.endpoint("gone") is None
+    assert online.deployments("gone") == ()
+    with pytest.raises(AccessDeniedError, match="has no keys"):
+        online.key("online-pwsh01")
+
+
+class FixedToken:
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        return AccessToken("t", 4102444800)
