@@ -80,6 +80,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
             from peft import PeftModel
 
             warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+            warnings.filterwarnings("ignore", "The following rank_pattern keys")  # AdaLoRA's, read elsewhere
             model = PeftModel.from_pretrained(base, str(folder))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the adapter {folder}: {_first_line(error)}") from error
