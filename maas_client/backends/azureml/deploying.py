@@ -60,7 +60,7 @@ class Deploying:
         for _ in range(_MOST_STEPS):
             seen = self._looks.see(name)
             if seen is not None and self._has_failed(seen, wanted):
-                return self._looks.status(seen, self._looks.health(seen))
+                return self._told(seen, wanted)
             step = next_step(seen, wanted, self._clock())
             self._require_no_rival(seen, wanted, step)
             if step.act in {Act.WAIT, Act.DONE}:
@@ -90,6 +90,14 @@ class Deploying:
         if failed:
             self.forget(name)
         return failed
+
+    def _told(self, seen: Seen, wanted: Wanted) -> EndpointStatus:
+        """The status of what failed. Raises ServiceError where that leaves the same model answering."""
+        status = self._looks.status(seen, self._looks.health(seen))
+        if status.state is EndpointState.READY and status.model == str(wanted.model.ref):
+            hint = "Deploy again when the reason is gone, or as it was before."
+            raise ServiceError(status.message, operation="deploy", hint=hint)
+        return status
 
     def _require_no_rival(self, seen: Seen | None, wanted: Wanted, step: Step) -> None:
         """Raise ConflictError where others now want something else here than this object wrote."""

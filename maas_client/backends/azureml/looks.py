@@ -58,8 +58,10 @@ class Looks:
     def _evidence(self, seen: Seen, health: Health | None, now: float) -> str:
         """Why something failed or is stuck, as far as anybody says; "" where all is well."""
         mine = wanted_of(seen)
+        if seen.endpoint.has_failed:
+            return self._why(seen.endpoint)
         if mine is None:
-            return self._why(seen.endpoint) if seen.endpoint.has_failed else ""
+            return ""
         silent = mine.is_up and health is not None and health.answers is False
         if not mine.has_failed and not ((mine.is_busy or silent) and is_stuck(mine, now)):
             return ""

@@ -213,7 +213,7 @@ class Online:
         if not mapping_at(answer.body, "error"):
             return ""
         words = error_words(answer.body)
-        return f"{words.code}: {words.message}" if words.code else words.message
+        return ": ".join(part for part in (words.code, words.message.rstrip(". ")) if part)
 
     def _path(self, name: str, *rest: str) -> str:
         return self._workspace.path("onlineEndpoints", name, *rest)

@@ -28,9 +28,14 @@ def wanted_of(seen: Seen) -> Deployment | None:
 
 
 def asked_of(seen: Seen) -> Deployment | None:
-    """The deployment whose answer decides: the wanted one once it is up, else the one that serves."""
+    """The deployment whose answer decides: the wanted one once it is up, else the one that serves.
+
+    One whose last change failed may go on answering as it was.
+    """
     mine = wanted_of(seen)
-    return mine if mine is not None and mine.is_up else seen.serving
+    if mine is None or mine.is_up:
+        return mine or seen.serving
+    return seen.serving or (mine if mine.has_failed and seen.share(mine) else None)
 
 
 def is_stuck(deployment: Deployment, now: float) -> bool:
@@ -73,11 +78,7 @@ def _judge(seen: Seen, health: Health | None, evidence: str) -> tuple[EndpointSt
     if endpoint.has_failed and serving is None:
         return EndpointState.FAILED, f"Azure says {endpoint.native_state}{why}.", ""
     if mine is not None and mine.has_failed:
-        failed = f"Deployment {mine.name} of {endpoint.model} has failed{why}."
-        if serving is None or serving is mine:
-            return EndpointState.FAILED, failed, ""
-        state, words = _answering(health, evidence)
-        return state, f"{failed} {serving.model or serving.name} goes on. {words}".strip(), serving.model
+        return _failed(seen, mine, health, why)
     if mine is None or mine.is_busy or endpoint.is_busy:
         return EndpointState.STARTING, _rest_of_way(seen, mine, evidence), ""
     if not mine.is_up:
@@ -88,9 +89,22 @@ def _judge(seen: Seen, health: Health | None, evidence: str) -> tuple[EndpointSt
         return EndpointState.STARTING, f"It answers but gets no requests yet: {AGAIN}.", ""
     others = (each for each in seen.deployments if each is not mine and not each.is_going)
     idle = [each.name for each in others if not seen.share(each)]
-    if state is EndpointState.READY and idle:
+    if state is EndpointState.READY and endpoint.has_failed:
+        words = f"The last change of the endpoint has failed{why}."
+    elif state is EndpointState.READY and idle:
         words = f"{', '.join(idle)} gets no requests and costs all the same: {AGAIN}."
     return state, words, ""
+
+
+def _failed(seen: Seen, mine: Deployment, health: Health | None, why: str) -> tuple[EndpointState, str, str]:
+    """The wanted deployment has failed: who goes on, if anybody does."""
+    chosen = asked_of(seen)
+    words = f"Deployment {mine.name} of {seen.endpoint.model} has failed{why}."
+    if chosen is None or health is None or health.answers is False:
+        return EndpointState.FAILED, words, ""
+    goes_on = "it goes on as it was" if chosen is mine else f"{chosen.model or chosen.name} goes on"
+    state, doubt = _answering(health, "")
+    return state, f"{words.rstrip('.')}; {goes_on}. {doubt}".strip(), chosen.model
 
 
 def _rest_of_way(seen: Seen, mine: Deployment | None, evidence: str) -> str:

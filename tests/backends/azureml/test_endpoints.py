@@ -10,7 +10,7 @@ import pytest
 
 from maas_client.backends.azureml.health import Health
 from maas_client.endpoint import Billing, EndpointRef, EndpointState
-from maas_client.errors import ConflictError, NotFoundError, PlanError, RejectedError
+from maas_client.errors import ConflictError, NotFoundError, PlanError, RejectedError, ServiceError
 from maas_client.model import ModelRef
 from tests.backends.azureml.online_stage import FAMILY, NAME, REF, SIZE, OnlineStage, wanted
 
@@ -218,13 +218,27 @@ def test_another_size_is_another_deployment_and_another_number_is_not(stage: Onl
 
 
 def test_scaling_that_fails_is_told_and_the_endpoint_goes_on(stage: OnlineStage) -> None:
+    """It must not look like one that has failed: `maas reap` deletes those."""
     stage.ready(stage.v1)
     stage.world.quota[FAMILY] = 24
     serving, _ = stage.open()
-    told = stage.drive(serving, stage.v1, wanted(instances=5))
-    assert told.state is EndpointState.FAILED
-    assert "OutOfQuota" in told.message
+    with pytest.raises(ServiceError, match=r"OutOfQuota: .* it goes on as it was"):
+        stage.drive(serving, stage.v1, wanted(instances=5))
     assert stage.traffic() == {V1: 100}
+    assert serving.status(REF).state is EndpointState.READY
+    stage.health[V1] = SILENT
+    assert serving.status(REF).state is EndpointState.FAILED
+
+
+def test_an_endpoint_whose_traffic_cannot_be_changed_says_so(stage: OnlineStage) -> None:
+    stage.ready(stage.v1)
+    stage.world.faults.order({"kind": "lro_fail", "match": "PUT .*/card-end$", "message": "No way."})
+    words = "The last change of the endpoint has failed: InternalServerError: No way."
+    with pytest.raises(ServiceError, match=words):
+        stage.drive(stage.open()[0], stage.v2)
+    assert stage.open()[0].status(REF).message == words
+    ready = stage.drive(stage.open()[0], stage.v2)
+    assert (ready.state, ready.model, ready.message) == (EndpointState.READY, "card:2", "")
 
 
 def test_names_that_are_taken(stage: OnlineStage) -> None:
