@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maas_client.backends.foundry.classic.machines import is_managed
 from maas_client.backends.foundry.memory import Kind, Memory
+from maas_client.backends.foundry.planned import config_of
 from maas_client.backends.foundry.routing import CATALOG_NAMES, WORDS, Routes, Word
 from maas_client.backends.offers import require_offer, today
 from maas_client.cloudpath import CloudPath
-from maas_client.command import JsonFile
 from maas_client.endpoint import EndpointAccess, EndpointRef, EndpointStatus
 from maas_client.errors import NotFoundError, PlanError, ServiceError
 from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunStatus
@@ -243,12 +243,11 @@ def _endpoints(platform: Platform) -> Serving:
 
 
 def _route_of(plan: Plan) -> Word:
-    """The route that a plan was made for: it stands in the plan's config."""
-    config = plan.job.inputs.get("config")
-    word = _word(str(config.value.get("route"))) if isinstance(config, JsonFile) else None
+    """The route that a plan was made for. Raises PlanError."""
+    word = _word(str(config_of(plan)["route"]))
     if word is None:
         raise PlanError(
-            "The plan was not made for Azure AI Foundry.", hint="Plan the job again: maas plan JOB"
+            "The plan names no route of Azure AI Foundry.", hint="Plan the job again: maas plan JOB"
         )
     return word
 

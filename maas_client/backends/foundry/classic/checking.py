@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from maas_client.backends.foundry.classic.machines import is_managed
 from maas_client.backends.foundry.classic.marketplace import needs_subscription
 from maas_client.backends.foundry.classic.planning import CATALOG_ROUTE
-from maas_client.backends.foundry.classic.sending import config_of
+from maas_client.backends.foundry.planned import config_of
 from maas_client.catalog import lookup
 from maas_client.check import Check
 from maas_client.errors import NotFoundError

@@ -122,8 +122,9 @@ class ClassicJobs:
         made although that failed for us: the reply was lost, or another command was faster.
         """
         from maas_client.backends.foundry.classic.planning import asset_name, tags_of
-        from maas_client.backends.foundry.classic.sending import config_of, send_rows
+        from maas_client.backends.foundry.classic.sending import send_rows
         from maas_client.backends.foundry.classic.wire import tuning_body
+        from maas_client.backends.foundry.planned import config_of
         from maas_client.workspace.registries import find_registry_model
 
         config = config_of(plan)

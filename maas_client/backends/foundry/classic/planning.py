@@ -28,7 +28,6 @@ from maas_client.bundled import jobs_folder, tuning_module
 from maas_client.catalog import RouteName, find_model, lookup
 from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.data.convert import CONVERSION, PLAIN_TEXT_HINT, plain_text_line
-from maas_client.data.preference import refuse_preference_rows
 from maas_client.errors import DataError, PlanError
 from maas_client.plan import Plan, PlanStep, job_hashes
 
@@ -123,7 +122,6 @@ def _require_rows(spec: JobSpec) -> None:
                 f"{file} has {size:,.0f} MB; Azure AI Foundry takes files under 512 MB.",
                 hint="Send fewer rows.",
             )
-        refuse_preference_rows(file, "foundry (route classic)")
         if (line := plain_text_line(file, spec.task)) is not None:
             raise DataError(
                 f"{file.name}, line {line}: plain text has no prompt; Azure AI Foundry learns to answer one.",

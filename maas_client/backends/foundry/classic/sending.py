@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.backends.foundry.classic.wire import FILE_LIMIT_BYTES, input_place
+from maas_client.backends.foundry.planned import config_of, unchanged
 from maas_client.backends.local.folders import told
-from maas_client.command import JsonFile
 from maas_client.data.convert import Shape, Written, convert_file
-from maas_client.errors import DataError, PlanError
-from maas_client.plan import file_hash
+from maas_client.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,25 +27,14 @@ def send_rows(plan: Plan, files: Files) -> tuple[str, str]:
     config = config_of(plan)
     shape: Shape = "messages" if config["task_type"] == "chatCompletion" else "prompt/completion"
     with tempfile.TemporaryDirectory(prefix="maas-rows-") as scratch, told("submit", Path(scratch)):
-        train, validation = _convert(plan, config, shape, Path(scratch))
+        with unchanged(plan):
+            train, validation = _convert(plan, config, shape, Path(scratch))
         return _send(train, files), _send(validation, files)
-
-
-def config_of(plan: Plan) -> Mapping[str, Any]:
-    """What the plan of this route decided."""
-    source = plan.job.inputs["config"]
-    if not isinstance(source, JsonFile):
-        raise PlanError("The plan has no config.", hint="Plan the job again: maas plan JOB")
-    return source.value
 
 
 def _convert(plan: Plan, config: Mapping[str, Any], shape: Shape, scratch: Path) -> tuple[Written, Written]:
     spec = plan.spec
     train, validation = scratch / "train.jsonl", scratch / "validation.jsonl"
-    before = {name: _stamp(path) for name, path in _files_of(plan).items()}
-    for name, path in _files_of(plan).items():
-        if file_hash(path) != plan.hashes[name]:
-            raise _changed(path)
     if spec.data.validation.file is None:
         split = config["validation"]
         written, held_out = convert_file(
@@ -61,26 +49,8 @@ def _convert(plan: Plan, config: Mapping[str, Any], shape: Shape, scratch: Path)
     else:
         written, _ = convert_file(spec.data.train, spec.task, shape, train)
         held_out, _ = convert_file(spec.data.validation.file, spec.task, shape, validation)
-    for name, path in _files_of(plan).items():
-        if _stamp(path) != before[name]:
-            raise _changed(path)
     assert held_out is not None  # noqa: S101  a split always holds out a row
     return written, held_out
-
-
-def _files_of(plan: Plan) -> dict[str, Path]:
-    inputs = plan.job.inputs
-    return {name: source for name in ("train", "validation") if isinstance(source := inputs.get(name), Path)}
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _changed(path: Path) -> PlanError:
-    hint = "Give the command again to plan with what is there now."
-    return PlanError(f"{path} changed since the plan was made.", hint=hint)
 
 
 def _send(written: Written, files: Files) -> str:

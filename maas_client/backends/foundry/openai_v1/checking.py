@@ -12,8 +12,8 @@ from maas_client.backends.foundry.openai_v1.offers import (
     model_format,
     sku_of,
 )
-from maas_client.backends.foundry.openai_v1.uploads import config_of
 from maas_client.backends.foundry.openai_v1.wire import read_job
+from maas_client.backends.foundry.planned import config_of
 from maas_client.catalog import lookup
 from maas_client.check import Check
 from maas_client.errors import AccessDeniedError, NotFoundError

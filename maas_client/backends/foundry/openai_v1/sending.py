@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.backends.foundry.openai_v1.book import Book, Entry, Sent
 from maas_client.backends.foundry.openai_v1.results import write_samples
-from maas_client.backends.foundry.openai_v1.uploads import TRIES, config_of, pause, send_rows
+from maas_client.backends.foundry.openai_v1.uploads import TRIES, pause, send_rows
 from maas_client.backends.foundry.openai_v1.wire import job_request, read_job
+from maas_client.backends.foundry.planned import config_of
 from maas_client.errors import RejectedError, UnavailableError
 
 if TYPE_CHECKING:

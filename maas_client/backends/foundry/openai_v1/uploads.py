@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.backends.foundry.openai_v1.wire import FILE_LIMIT_BYTES, File, read_file
+from maas_client.backends.foundry.planned import config_of, unchanged
 from maas_client.backends.local.folders import told
-from maas_client.command import JsonFile
 from maas_client.data.convert import Written, convert_file
 from maas_client.data.preference import hold_out_lines
-from maas_client.errors import DataError, PlanError, UnavailableError
+from maas_client.errors import DataError, UnavailableError
 from maas_client.plan import file_hash
 
 if TYPE_CHECKING:
@@ -27,14 +26,6 @@ _POLL_S = 2.0
 _MOST_SAMPLES = 20
 
 
-def config_of(plan: Plan) -> Mapping[str, Any]:
-    """What the plan of this route decided."""
-    source = plan.job.inputs["config"]
-    if not isinstance(source, JsonFile):
-        raise PlanError("The plan has no config.", hint="Plan the job again: maas plan JOB")
-    return source.value
-
-
 def send_rows(plan: Plan, account: Account) -> tuple[str, str, list[dict[str, str]]]:
     """Have the rows to train on and those held out in the resource, read by the service.
 
@@ -42,32 +33,13 @@ def send_rows(plan: Plan, account: Account) -> tuple[str, str, list[dict[str, st
     PlanError where a file changed since the plan was made, DataError, ServiceError.
     """
     with tempfile.TemporaryDirectory(prefix="maas-rows-") as scratch, told("submit", Path(scratch)):
-        with _unchanged(plan):
+        with unchanged(plan):
             train, validation = _prepare(plan, config_of(plan), Path(scratch))
         files = [_have(account, name, each) for name, each in (("train", train), ("validation", validation))]
         samples = _samples(validation.path)
     for file in files:
         _await_reading(account, file)
     return files[0].id, files[1].id, samples
-
-
-@contextmanager
-def _unchanged(plan: Plan) -> Iterator[None]:
-    """What is read inside is what was planned, to the last byte. Raises PlanError."""
-    inputs = plan.job.inputs
-    files = {name: source for name in ("train", "validation") if isinstance(source := inputs.get(name), Path)}
-    before = {path: _stamp(path) for path in files.values()}
-    changed = [path for name, path in files.items() if file_hash(path) != plan.hashes[name]]
-    yield
-    changed += [path for path, stamp in before.items() if _stamp(path) != stamp]
-    if changed:
-        hint = "Give the command again to plan with what is there now."
-        raise PlanError(f"{changed[0]} changed since the plan was made.", hint=hint)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _prepare(plan: Plan, config: Mapping[str, Any], scratch: Path) -> tuple[Written, Written]:
