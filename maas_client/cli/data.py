@@ -49,6 +49,10 @@ Model = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option("--max-length", min=1, help="Tokens after which training cuts a row.")
 ]
+ChatTemplate = Annotated[
+    Path | None,
+    typer.Option("--chat-template", metavar="FILE", help="Jinja file in place of the model's chat template."),
+]
 
 
 @app.command()
@@ -57,6 +61,7 @@ def check(
     task: Task = None,
     model: Model = None,
     max_length: MaxLength = None,
+    chat_template: ChatTemplate = None,
     every: Annotated[
         bool, typer.Option("--all", help="Print every bad row as it is found, not only the first 20.")
     ] = False,
@@ -73,7 +78,12 @@ def check(
     from maas_client.data.check import check_file
 
     report = check_file(
-        file, task=task, model=model, max_length=max_length, on_problem=_tell if every else None
+        file,
+        task=task,
+        model=model,
+        max_length=max_length,
+        chat_template=chat_template,
+        on_problem=_tell if every else None,
     )
     emit(report.to_dict(), human=_report(report, with_problems=not every))
     if report.bad:
@@ -87,12 +97,13 @@ def preview(
     model: Model = None,
     task: Task = None,
     max_length: MaxLength = None,
+    chat_template: ChatTemplate = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show a row as the model sees it, with the tokens that carry loss in color (or in 「brackets」)."""
     from maas_client.data.preview import preview_row, render
 
-    seen = preview_row(file, row, task=task, model=model, max_length=max_length)
+    seen = preview_row(file, row, task=task, model=model, max_length=max_length, chat_template=chat_template)
     console = stdout_console()
     emit(seen.to_dict(), human=render(seen, color=console.is_terminal and not console.no_color))
     if not seen.supervised:

@@ -31,19 +31,21 @@ def check_file(
     task: str | None = None,
     model: str | None = None,
     max_length: int | None = None,
+    chat_template: Path | None = None,
     keep: int = KEEP,
     on_problem: Callable[[Problem], None] | None = None,
 ) -> CheckReport:
     """Check a data file row by row.
 
     `task` (default: what the first row fits), `model` whose tokenizer counts (default: estimate),
-    `max_length` in tokens beyond which rows are cut. The report keeps the first `keep` bad rows;
+    `max_length` in tokens beyond which rows are cut, `chat_template` (a file) in place of the model's own.
+    The report keeps the first `keep` bad rows;
     `on_problem` gets each of them as it is found. Raises DataError when the file as a whole cannot be read;
     bad rows are in the report, not raised.
     """
     if max_length is not None and max_length < 1:
         raise UsageError(f"max_length is {max_length}.", hint="It counts tokens: 1 or more, or None.")
-    meter = choose_meter(model)
+    meter = choose_meter(model, chat_template)
     found_task = task_of_file(path, task)
     with DuplicateCounter() as duplicates:
         try:

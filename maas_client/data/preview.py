@@ -65,11 +65,13 @@ def preview_row(
     task: str | None = None,
     model: str | None = None,
     max_length: int | None = None,
+    chat_template: Path | None = None,
 ) -> Preview:
     """Encode row `number` (1-based, blank lines not counted) of a data file and mark its tokens.
 
-    `model` names the tokenizer (default: the shipped tiny-phi3). Raises DataError when the row or the
-    tokenizer is not there, the row is bad, or the chat template cannot show it.
+    `model` names the tokenizer (default: the shipped tiny-phi3), `chat_template` a file in place of its
+    template. Raises DataError when the row or the tokenizer is not there, the row is bad, or the chat
+    template cannot show it.
     """
     rows, files = tuning_module("rows"), tuning_module("datafile")
     name = model or DEFAULT_MODEL
@@ -86,7 +88,7 @@ def preview_row(
         raise DataError(f"Row {number} (line {line}) is bad: {error.reason}.", hint=FORMATS_HINT) from None
     if tuning_module("tasks").TASKS[found_task].splits_long_text:
         max_length = None  # nothing is cut: a long text becomes several rows
-    tokenizer = _tokenizer(name)
+    tokenizer = _tokenizer(name, chat_template)
     tokens, runs = _marked(example, tokenizer, max_length)
     return Preview(
         file=str(path),
@@ -113,7 +115,7 @@ def _find(path: Path, number: int) -> tuple[int, object]:
     )
 
 
-def _tokenizer(model: str) -> Any:
+def _tokenizer(model: str, chat_template: Path | None) -> Any:
     folder = tokenizer_folder(model)
     if folder is None:
         raise DataError(
@@ -122,7 +124,7 @@ def _tokenizer(model: str) -> Any:
         )
     if importlib.util.find_spec("transformers") is None:
         raise SettingsError("A preview needs transformers.", hint="pip install 'maas-client[local]'")
-    return load_tokenizer(folder)
+    return load_tokenizer(folder, chat_template)
 
 
 def _marked(

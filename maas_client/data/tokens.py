@@ -101,10 +101,11 @@ class ModelTokens:
         return Measured(len(encoded.labels), len(supervised))
 
 
-def choose_meter(model: str | None) -> Meter:
+def choose_meter(model: str | None, chat_template: Path | None = None) -> Meter:
     """The tokenizer of `model` (a shipped name, a folder or a model in the local cache), else the estimate.
 
-    Raises DataError for a folder that is not there or has no tokenizer.
+    `chat_template` is a file that takes the place of the model's. Raises DataError for a folder that is not
+    there or has no tokenizer, and for a template that cannot be read.
     """
     if model is None:
         return Estimate("no --model was given")
@@ -113,7 +114,7 @@ def choose_meter(model: str | None) -> Meter:
         return Estimate(f"{model} is not on this disk")
     if importlib.util.find_spec("transformers") is None:
         return Estimate("transformers is not installed; pip install 'maas-client[local]'")
-    return ModelTokens(load_tokenizer(folder), model)
+    return ModelTokens(load_tokenizer(folder, chat_template), model)
 
 
 def tokenizer_folder(model: str) -> Path | None:
@@ -141,8 +142,22 @@ def _cached(model: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder, read offline and without running its code. Raises DataError."""
+def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
+    """The tokenizer in a folder, read offline and without running its code. Raises DataError.
+
+    `chat_template` is a file that takes the place of its template.
+    """
+    tokenizer = _load(folder)
+    if chat_template is not None:
+        templates, errors = tuning_module("templates"), tuning_module("errors")
+        try:
+            templates.use_template(tokenizer, chat_template)
+        except errors.InputError as error:
+            raise DataError(str(error), hint="It is a file of Jinja text.") from None
+    return tokenizer
+
+
+def _load(folder: Path) -> Any:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     already_loaded = "transformers" in sys.modules
     from transformers import AutoTokenizer

@@ -222,6 +222,15 @@ def test_the_models_own_tokenizer_counts_exactly(path: Path) -> None:
 
 
 @needs_model
+def test_a_template_of_ones_own_is_what_counts(path: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    write(path, chat())
+    report = check_file(path, model="tiny-phi3", chat_template=own)
+    assert "writes no end token" in report.problems[0].reason
+
+
+@needs_model
 def test_an_answer_that_is_wholly_cut_off_is_an_error(path: Path) -> None:
     write(path, chat(), chat("word " * 200))
     report = check_file(path, model="tiny-phi3", max_length=64)

@@ -75,6 +75,25 @@ def test_csv_and_plain_text_are_previewed(tmp_path: Path) -> None:
     assert [run.loss for run in preview_row(text, 1).runs] == [True]
 
 
+def test_a_template_of_ones_own_is_previewed(path: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text(
+        "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    seen = preview_row(path, 1, chat_template=own)
+    assert [run.text for run in seen.runs if run.loss] == ["Hi! \U0001f600<|endoftext|>", "Yes.<|endoftext|>"]
+    with pytest.raises(DataError, match="Cannot read the chat template"):
+        preview_row(path, 1, chat_template=tmp_path / "nothing.jinja")
+
+
+def test_a_document_that_is_split_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("A long story about a garden. " * 20)
+    seen = preview_row(path, 1, max_length=16)
+    assert (seen.task, seen.truncated, seen.max_length) == ("domain", False, None)
+
+
 @pytest.mark.parametrize(
     ("number", "reason"),
     [(2, r"Row 2 \(line 3\) is bad: 'messages' must"), (3, "There is no row 3; .* has 2 rows")],
