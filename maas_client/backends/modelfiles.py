@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,43 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _LENGTH_BYTES = 8
 _HEADER_LIMIT = 100_000_000
 _LINEAR_DIMENSIONS = 2
-_NOT_LINEAR = ("embed", "wte", "wpe")
+_EMBEDDINGS = ("embed", "wte", "wpe")
+_HEADS = ("lm_head", "embed_out")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Names and shapes of a model's tensors, from the headers of its safetensors files."""
+    """What is in a model folder: its config, and names and shapes of its tensors from safetensors headers."""
 
     folder: Path
     shapes: Mapping[str, Sequence[int]]
+    config: Mapping[str, Any]
 
     @property
     def parameters(self) -> int:
         """How many numbers the model holds."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(self.sizes().values())
 
-    def layers(self) -> dict[str, Sequence[int]]:
-        """Names of the modules with a weight matrix, without `.weight`, and the shapes of the matrices."""
+    def sizes(self) -> dict[str, int]:
+        """How many numbers each tensor holds; a head that shares the embedding's counts with that."""
+        is_tied = bool(self.config.get("tie_word_embeddings"))
         return {
-            name.removesuffix(".weight"): shape
+            name: math.prod(shape)
+            for name, shape in self.shapes.items()
+            if not (is_tied and _is_head(name.removesuffix(".weight")))
+        }
+
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """Names of the linear layers, without `.weight`, and their shapes (out, in); the head is left out.
+
+        So are experts: transformers loads those of a block as one tensor, which no adapter takes.
+        """
+        found = {
+            name.removesuffix(".weight"): (shape[0], shape[1])
             for name, shape in self.shapes.items()
             if name.endswith(".weight") and len(shape) == _LINEAR_DIMENSIONS
         }
-
-    def linear_shapes(self, targets: Iterable[str] | None) -> list[tuple[int, int]]:
-        """Shapes of the layers that `targets` name; of all linear layers but the head when None."""
-        chosen = []
-        for name, (rows, columns) in self.layers().items():
-            leaf = name.rpartition(".")[2]
-            is_plain = leaf != "lm_head" and not leaf.startswith(_NOT_LINEAR)
-            if is_plain if targets is None else any(_names(target, name) for target in targets):
-                chosen.append((rows, columns))
-        return chosen
+        return {name: shape for name, shape in found.items() if not (_is_head(name) or _is_no_layer(name))}
 
 
 def check_model(folder: Path) -> Weights:
@@ -65,28 +69,19 @@ def check_model(folder: Path) -> Weights:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         hint = "Copy tokenizer.json and tokenizer_config.json of the base model into it."
         raise PlanError(f"{folder} has no tokenizer.", hint=hint)
-    return _weights(folder)
+    return _weights(folder, config)
 
 
-def check_targets(weights: Weights, targets: Sequence[str]) -> None:
-    """See that each target module names a layer of the model. Raises PlanError with those that exist."""
-    layers = weights.layers()
-    missing = [target for target in targets if not any(_names(target, name) for name in layers)]
-    missing = [target for target in missing if target != "lm_head"]
-    if not missing:
-        return
-    there = sorted({leaf for name in layers if not (leaf := name.rpartition(".")[2]).startswith(_NOT_LINEAR)})
-    close = [match for name in missing for match in get_close_matches(name, there, n=1)]
-    hint = f"Did you mean {', '.join(close)}?" if close else "Write method.target_modules: all-linear."
-    words = f"has no layer {', '.join(missing)}; it has {', '.join(there)}"
-    raise PlanError(f"The model in {weights.folder} {words}.", hint=hint)
+def _is_head(name: str) -> bool:
+    return name.rpartition(".")[2] in _HEADS
 
 
-def _names(target: str, module: str) -> bool:
-    return module == target or module.endswith(f".{target}")
+def _is_no_layer(name: str) -> bool:
+    parts = name.split(".")
+    return "experts" in parts or any(part.startswith(_EMBEDDINGS) for part in parts)
 
 
-def _weights(folder: Path) -> Weights:
+def _weights(folder: Path, config: Mapping[str, Any]) -> Weights:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         files = sorted({str(name) for name in dict(_json_object(index).get("weight_map", {})).values()})
@@ -103,7 +98,8 @@ def _weights(folder: Path) -> Weights:
     shapes: dict[str, Sequence[int]] = {}
     for path in paths:
         shapes.update(_header_shapes(path))
-    return Weights(folder, shapes)
+    text = config.get("text_config")
+    return Weights(folder, shapes, text if isinstance(text, dict) else config)
 
 
 def _header_shapes(path: Path) -> dict[str, Sequence[int]]:

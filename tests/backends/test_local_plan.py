@@ -56,7 +56,7 @@ def refused(planner: Planner, error: type[UsageError] = PlanError, **parts: Any)
 def test_a_plan_decides_everything_and_writes_nothing(planner: Planner, tmp_path: Path, rows: Path) -> None:
     plan = planner()
     assert (plan.backend, plan.target, plan.is_free) == ("local", "this machine", True)
-    assert [step.verb for step in plan.steps] == ["copy", "write", "copy", "use", "start"]
+    assert [step.verb for step in plan.steps] == ["copy", "write", "copy", "use", "train", "start"]
     assert set(plan.hashes) == {"code", "config", "train", "model"}
     assert plan.warnings == ()
     assert not (tmp_path / "home").exists()
@@ -127,9 +127,9 @@ def test_an_index_that_names_missing_files(planner: Planner, model: Path) -> Non
 def test_target_modules_must_all_exist(planner: Planner) -> None:
     planner(method={"target_modules": ["qkv_proj", "o_proj"]})
     error = refused(planner, method={"target_modules": ["qkv_proj", "qkv_prj", "v_proj"]})
-    assert "has no layer qkv_prj, v_proj" in error.message
-    assert "gate_up_proj" in error.message
-    assert "qkv_proj" in error.hint
+    assert "names qkv_prj, v_proj, which the model does not have." in error.message
+    assert error.hint.startswith("Did you mean qkv_proj")
+    assert "gate_up_proj" in error.hint
 
 
 def test_a_full_path_of_a_layer_is_a_target(planner: Planner) -> None:

@@ -15,8 +15,9 @@ from maas_client.backends.azureml.serving import Wanted
 from maas_client.backends.azureml.wire import job_body, shape_of
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
-from maas_client.backends.modelfiles import check_model, check_targets
+from maas_client.backends.modelfiles import Weights, check_model
 from maas_client.backends.offers import require_offer
+from maas_client.backends.trainables import Trainables, check_method
 from maas_client.catalog import Gpu, gpus, price
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, Input, JsonFile, training_command
@@ -43,7 +44,9 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
     """
     check_data_files(spec)
     _, cautions = require_offer(spec.model, "azureml", on=on)
-    job = _with_weights(spec, job or training_command(spec))
+    trains = job is None
+    job, weights = _with_weights(spec, job or training_command(spec))
+    trained = check_method(spec, weights) if trains else None
     gpu = _check_machines(spec)
     _check_environment(spec.compute.environment)
     if spec.deploy is not None:
@@ -59,21 +62,21 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
         is_free=False,
         hashes={**job_hashes(job), **_place_hashes(spec, environment)},
     )
-    steps = tuple(_steps(draft, target, environment))
+    steps = tuple(_steps(draft, target, environment, trained))
     return replace(draft, steps=steps, warnings=(*cautions, *_warnings(draft, gpu)))
 
 
-def _with_weights(spec: JobSpec, job: CommandJob) -> CommandJob:
-    """The job with its base model as something that a machine in Azure can get at. Raises PlanError."""
+def _with_weights(spec: JobSpec, job: CommandJob) -> tuple[CommandJob, Weights | None]:
+    """The job with its base model as something that a machine in Azure can get at, and what is in a folder.
+
+    Raises PlanError.
+    """
     key = "base" if "base" in job.inputs else "model"
     if key not in job.inputs or isinstance(job.inputs[key], CloudPath):
-        return job
+        return job, None
     source = weights_of(spec.model)
-    if isinstance(source, Path):
-        weights = check_model(source)
-        if spec.method.name == "lora" and isinstance(spec.method.target_modules, list):
-            check_targets(weights, spec.method.target_modules)
-    return replace(job, inputs={**job.inputs, key: source})
+    weights = check_model(source) if isinstance(source, Path) else None
+    return replace(job, inputs={**job.inputs, key: source}), weights
 
 
 def _check_machines(spec: JobSpec) -> Gpu | None:
@@ -146,7 +149,9 @@ def cost_of(compute: ComputeSpec) -> str:
     return f"{hourly} while the job runs{idle}; how many hours is unknown"
 
 
-def _steps(plan: Plan, target: Target, environment: BundledEnvironment | str) -> Iterator[PlanStep]:
+def _steps(
+    plan: Plan, target: Target, environment: BundledEnvironment | str, trained: Trainables | None
+) -> Iterator[PlanStep]:
     for name, source in plan.job.inputs.items():
         yield _input_step(name, source)
     yield PlanStep(
@@ -157,6 +162,8 @@ def _steps(plan: Plan, target: Target, environment: BundledEnvironment | str) ->
     else:
         yield PlanStep("use", f"environment {environment}", "as the job file says")
     yield _machines_step(plan.spec.compute)
+    if trained is not None:
+        yield trained.step()
     environment_id = _environment_id(environment, target)
     body = job_body(plan, environment_id=environment_id, workspace_path=target.path)
     yield PlanStep("start", f"job {plan.run_id}", json.dumps(body))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.local.preparation import cores
-from maas_client.backends.modelfiles import Weights, check_model, check_targets
+from maas_client.backends.modelfiles import Weights, check_model
+from maas_client.backends.trainables import Trainables, check_method
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, JsonFile, training_command
 from maas_client.errors import PlanError
@@ -31,24 +32,24 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
     _require_modules()
     check_data_files(spec)
+    trains = job is None
     job = job or training_command(spec)
     _require_here(job)
     model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
     if weights is None:
         _require_hub_id(str(model))
-    elif spec.method.name == "lora" and isinstance(spec.method.target_modules, list):
-        check_targets(weights, spec.method.target_modules)
+    trained = check_method(spec, weights) if trains else None
     return Plan(
         spec=spec,
         backend="local",
         target=TARGET,
         job=job,
-        steps=_steps(job, spec),
+        steps=_steps(job, spec, trained),
         cost=COST,
         is_free=True,
         hashes=job_hashes(job),
-        warnings=tuple(_warnings(spec, job, weights, home)),
+        warnings=tuple(_warnings(spec, job, weights, trained, home)),
     )
 
 
@@ -72,7 +73,7 @@ def _require_hub_id(model: str) -> None:
         raise PlanError(f"There is no model folder {model}.", hint=hint)
 
 
-def _steps(job: CommandJob, spec: JobSpec) -> tuple[PlanStep, ...]:
+def _steps(job: CommandJob, spec: JobSpec, trained: Trainables | None) -> tuple[PlanStep, ...]:
     steps = [PlanStep("copy", str(job.code), "code of the run")]
     for name, source in job.inputs.items():
         if isinstance(source, JsonFile):
@@ -83,21 +84,26 @@ def _steps(job: CommandJob, spec: JobSpec) -> tuple[PlanStep, ...]:
             steps.append(PlanStep("use", str(source), f"{name}, in place"))
         else:
             steps.append(PlanStep("copy", str(source), f"{name}, {source.stat().st_size:,} bytes"))
+    if trained is not None:
+        steps.append(trained.step())
     processes = spec.distributed.processes
     how = f"{processes} processes" if processes > 1 else "one process"
     return (*steps, PlanStep("start", job.command, f"{how}, going on when the terminal closes"))
 
 
-def _warnings(spec: JobSpec, job: CommandJob, weights: Weights | None, home: Path) -> Iterator[str]:
+def _warnings(
+    spec: JobSpec, job: CommandJob, weights: Weights | None, trained: Trainables | None, home: Path
+) -> Iterator[str]:
     """What may go wrong, a sentence each. Raises PlanError where the disk cannot hold the run."""
     if spec.distributed.processes > cores():
         yield f"{spec.distributed.processes} processes share {cores()} cores; fewer would be faster."
     model = job.inputs["model"]
     if isinstance(model, str) and not _in_hub_cache(model):
         yield f"{model} is not in the Hugging Face cache; it will be downloaded first."
-    yield from _disk_warnings(spec, weights, home)
+    numbers = trained.trained if trained else 0
+    yield from _disk_warnings(spec, numbers, home)
     if weights is not None:
-        yield from _memory_warnings(spec, weights)
+        yield from _memory_warnings(spec, weights, numbers)
 
 
 def _in_hub_cache(model: str) -> bool:
@@ -106,18 +112,8 @@ def _in_hub_cache(model: str) -> bool:
     return (hub / f"models--{model.replace('/', '--')}" / "snapshots").is_dir()
 
 
-def _trained_parameters(spec: JobSpec, weights: Weights) -> int:
-    """Numbers that the method trains: all, or rank x (in + out) for each layer that gets an adapter."""
-    if spec.method.name == "full":
-        return weights.parameters
-    targets = spec.method.target_modules
-    shapes = weights.linear_shapes(None if targets == "all-linear" else targets)
-    return sum(spec.method.rank * (rows + columns) for rows, columns in shapes)
-
-
-def _disk_warnings(spec: JobSpec, weights: Weights | None, home: Path) -> Iterator[str]:
+def _disk_warnings(spec: JobSpec, trained: int, home: Path) -> Iterator[str]:
     data = sum(file.stat().st_size for file in (spec.data.train, spec.data.validation.file) if file)
-    trained = _trained_parameters(spec, weights) if weights else 0
     checkpoints = (spec.training.keep_checkpoints + 1) * _ADAM_COPIES
     need = data + trained * _FP32_BYTES * (checkpoints + 1) + (16 << 20)
     place = next(folder for folder in (home, *home.parents) if folder.is_dir())
@@ -131,11 +127,11 @@ def _disk_warnings(spec: JobSpec, weights: Weights | None, home: Path) -> Iterat
         yield f"The run needs about {_size(need)} of the {_size(free)} that are free at {place}."
 
 
-def _memory_warnings(spec: JobSpec, weights: Weights) -> Iterator[str]:
+def _memory_warnings(spec: JobSpec, weights: Weights, trained: int) -> Iterator[str]:
     import psutil
 
-    trained = _trained_parameters(spec, weights) * _FP32_BYTES * _ADAM_COPIES
-    each = weights.parameters * _FP32_BYTES + trained + _RUNTIME_BYTES
+    adam = trained * _FP32_BYTES * _ADAM_COPIES
+    each = weights.parameters * _FP32_BYTES + adam + _RUNTIME_BYTES
     need, free = each * spec.distributed.processes, int(psutil.virtual_memory().available)
     if need > free:
         yield f"Training takes about {_size(need)} of memory and more; {_size(free)} are free."

@@ -77,7 +77,7 @@ def refused(planner: Planner, error: type[UsageError] = PlanError, **parts: Any)
 def test_a_plan_names_its_workspace_and_every_step(planner: Planner) -> None:
     plan = planner()
     assert (plan.backend, plan.target) == ("azureml", "workspace ws in rg, subscription sub")
-    assert [step.verb for step in plan.steps] == ["upload"] * 4 + ["make", "use", "start"]
+    assert [step.verb for step in plan.steps] == ["upload"] * 4 + ["make", "use", "train", "start"]
     assert not plan.is_free
     assert plan.warnings == ()
     assert set(plan.hashes) == {"code", "config", "train", "model", "environment", "compute"}
@@ -220,7 +220,10 @@ def test_a_model_that_no_machine_can_get_is_refused(planner: Planner, model: str
 def test_data_and_layers_are_looked_at_before_anything_is_sent(planner: Planner, tmp_path: Path) -> None:
     missing = {"train": str(tmp_path / "none.jsonl")}
     assert "no data file" in refused(planner, DataError, data=missing).message
-    assert "has no layer v_proj" in refused(planner, method={"target_modules": ["v_proj"]}).message
+    assert (
+        "names v_proj, which the model does not have"
+        in refused(planner, method={"target_modules": ["v_proj"]}).message
+    )
 
 
 def test_another_machine_is_another_run_and_the_same_job_the_same(planner: Planner, rows: Path) -> None:
