@@ -78,10 +78,13 @@ def test_training_starts_to_answer_where_inference_does(name: str, question: str
         assert encoded.input_ids[-1] == template_facts(using).end_id
 
 
+@pytest.mark.parametrize("name", sorted(CASES))
 @settings(max_examples=40, deadline=None)
-@given(example=conversations(), limit=st.integers(1, 60))
-def test_truncation_keeps_the_start_and_never_an_empty_lesson(example: Example, limit: int) -> None:
-    using = tokenizer("phi3")
+@given(data=st.data(), limit=st.integers(1, 60))
+def test_truncation_keeps_the_start_and_never_an_empty_lesson(
+    name: str, data: st.DataObject, limit: int
+) -> None:
+    using, example = tokenizer(name), data.draw(conversations(CASES[name].shows))
     whole = encode(example, using, None)
     if set(whole.labels[1:limit]) <= {IGNORED}:
         with pytest.raises(UnteachableError, match="beyond max_length"):
