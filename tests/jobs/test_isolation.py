@@ -13,8 +13,10 @@ from test_batches import make_row
 from transformers import AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from tuning.batches import lay_out
+from tuning.config import MethodConfig
 from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
+from tuning.methods import METHODS
 
 LENGTHS = (24, 10, 7, 5)  # the last three share a line
 
@@ -111,6 +113,14 @@ PATHS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_a_row_has_no_gradient_on_its_neighbors(mini_model: Path, path: str) -> None:
     others, own = neighbors_gradient(PATHS[path](mini_model))
+    assert own > 1e-4
+    assert others == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"qlora"}))  # a packed base attends as a plain one
+def test_nor_whatever_the_method_puts_around(mini_model: Path, name: str) -> None:
+    config = MethodConfig(name=name, rank=4, virtual_tokens=3)  # type: ignore[arg-type]
+    others, own = neighbors_gradient(METHODS[name].prepare(phi3(mini_model), config, 10).eval())
     assert own > 1e-4
     assert others == 0
 
