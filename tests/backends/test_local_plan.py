@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,11 @@ def test_a_model_that_no_disk_holds_is_refused(planner: Planner, model: Path) ->
     assert "are free" in error.message
     lora = planner(model=str(model), method={"name": "lora"})
     assert any("memory" in warning for warning in lora.warnings)
+
+
+def test_a_quantized_base_needs_its_package(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert planner(method={"name": "lora"})
+    error = refused(planner, method={"name": "qlora"})
+    assert error.message == "Training on this machine needs bitsandbytes."
+    assert error.hint == 'Install it: pip install "maas-client[quantized]"'

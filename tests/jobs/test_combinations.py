@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from training_stage import JOBS
 
 from tuning.combinations import refusal
 from tuning.config import parse_config
+from tuning.errors import InputError
 from tuning.methods import METHODS
 from tuning.models import load_model
 from tuning.quantization import unpack
@@ -95,3 +99,23 @@ def test_unpacked_weights_compute_what_packed_ones_did(mini_model: Path) -> None
             original = load_model(str(mini_model), torch.float32).eval()(input_ids=IDS).logits
         assert (original - expected).abs().max() > 1e-3
         assert "quantization_config" not in plain.config.to_dict()
+
+
+def test_a_missing_bitsandbytes_is_one_sentence(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(InputError, match=r"pip install 'maas-client\[quantized\]'") as missing:
+        load_model(str(mini_model), torch.float32, "nf4")
+    assert "\n" not in str(missing.value)
+
+
+@pytest.mark.slow
+def test_an_unquantized_run_does_not_import_bitsandbytes(mini_model: Path) -> None:
+    code = (
+        "import sys, torch; from tuning.methods import METHODS; from tuning.models import load_model; "
+        "from tuning.config import MethodConfig; base = load_model(sys.argv[1], torch.float32); "
+        "METHODS['lora'].prepare(base, MethodConfig()); assert 'peft' in sys.modules; "
+        "assert 'bitsandbytes' not in sys.modules"
+    )
+    words = [sys.executable, "-c", code, str(mini_model)]
+    done = subprocess.run(words, cwd=JOBS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -20,7 +20,11 @@ from maas_client.spec import JobSpec
 
 TARGET = "this machine"
 COST = "free: runs on this machine"
-_MODULES = ("torch", "transformers", "safetensors", "tokenizers", "peft")
+_MODULES = {
+    "local": ("torch", "transformers", "safetensors", "tokenizers", "peft"),
+    "quantized": ("bitsandbytes",),
+}
+"""What a run imports, by the extra of this package that brings it."""
 _FP32_BYTES = 4
 _ADAM_COPIES = 3
 """Weights and two moments of AdamW."""
@@ -30,7 +34,7 @@ _RUNTIME_BYTES = 600 << 20
 
 def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
-    _require_modules()
+    _require_modules("local", *(["quantized"] if _is_quantized(spec) else []))
     check_data_files(spec)
     trains = job is None
     job = job or training_command(spec)
@@ -53,11 +57,16 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     )
 
 
-def _require_modules() -> None:
-    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
-    if missing:
-        hint = 'Install it: pip install "maas-client[local]"'
-        raise PlanError(f"Training on this machine needs {', '.join(missing)}.", hint=hint)
+def _require_modules(*extras: str) -> None:
+    for extra in extras:
+        missing = [name for name in _MODULES[extra] if importlib.util.find_spec(name) is None]
+        if missing:
+            hint = f'Install it: pip install "maas-client[{extra}]"'
+            raise PlanError(f"Training on this machine needs {', '.join(missing)}.", hint=hint)
+
+
+def _is_quantized(spec: JobSpec) -> bool:
+    return spec.method.name == "qlora" or spec.method.quantization != "none"
 
 
 def _require_here(job: CommandJob) -> None:
