@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: setup setup-dev demo demo-banking77 test test-fast lint format docs bench clean
+.PHONY: setup setup-dev demo demo-banking77 test test-fast lint format docs record bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.local-installed
@@ -57,6 +57,11 @@ format: setup-dev
 docs: setup-dev
 	$(BIN)/python docs/make_docs.py
 	$(BIN)/python docs/pictures/dashboard.py
+
+# The recordings of tests/recordings: `make record` from the simulator, `make record LIVE=1` from the Azure of .env
+# (docs/recordings.md; that bills). RECORD names the journeys, all without it.
+record: setup-dev
+	$(BIN)/python -m tests.recordings.record $(if $(LIVE),--live) $(RECORD)
 
 bench: setup-dev
 	$(BIN)/python bench/startup.py
