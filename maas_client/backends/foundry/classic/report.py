@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from maas_client.spec import JobSpec
 
 _SENT = {
+    "data": {"train", "validation"},
     "training": {"epochs", "batch_size", "learning_rate", "seed", "objective"},
     "compute": {"name", "size", "priority"},
     "foundry": {"route"},
@@ -23,7 +24,7 @@ def left_out(spec: JobSpec) -> Iterator[str]:
     """Sentences about the keys of the job file that are not sent; only about keys that it really has."""
     keys = [
         key
-        for part in ("method", "training", "evaluation", "distributed", "compute", "foundry")
+        for part in ("data", "method", "training", "evaluation", "distributed", "compute", "foundry")
         for key in _unsent(spec, part)
     ]
     if keys:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ROUTE = "openai"
 _MOST_SEED = (1 << 31) - 1
 _SENT = {
+    "data": {"train", "validation"},
     "training": {"epochs", "batch_size", "seed", "objective", "beta"},
     "foundry": {"route", "training_type", "learning_rate_multiplier"},
     "deploy": {"name", "ttl", "sku", "capacity"},
@@ -190,7 +191,7 @@ def _left_out(spec: JobSpec, method: str) -> Iterator[str]:
         )
     keys = [
         key
-        for part in ("method", "training", "evaluation", "distributed", "compute", "foundry")
+        for part in ("data", "method", "training", "evaluation", "distributed", "compute", "foundry")
         for key in _unsent(spec, part)
         if key != "training.learning_rate"
     ]
