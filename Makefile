@@ -27,7 +27,7 @@ $(VENV)/.local-installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.local-installed
-	@$(PIP) -e '.[local,quantized,azure,simulator,dev,bench]'
+	@$(PIP) -e '.[local,quantized,deepspeed,azure,simulator,dev,bench]'
 	@touch $@
 
 demo: setup

@@ -28,12 +28,10 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from tuning import distributed, outcome
 from tuning.batches import lay_out, without_loss
@@ -44,7 +42,7 @@ from tuning.errors import FailedError, InputError, StoppedError
 from tuning.evaluation import Scores
 from tuning.events import EventLog, say, write_json
 from tuning.failures import explain
-from tuning.methods import METHODS, count_parameters, quantization_of
+from tuning.methods import METHODS, quantization_of
 from tuning.models import save_model
 from tuning.optimization import learning_rate, set_learning_rate
 from tuning.prompts import Manner, write_manner
@@ -71,9 +69,10 @@ def train(config: Config, files: Files) -> None:
         try:
             run_to_end(config, files, processes, stop, events)
         except Exception as error:
-            raise _tell_end(error, files.output, stop, events) from error
-        finally:
-            distributed.leave()
+            told = _tell_end(processes.blame(error), files.output, stop, events)
+            processes.leave(told)
+            raise told from error
+    processes.leave()
 
 
 def run_to_end(
@@ -84,7 +83,7 @@ def run_to_end(
         say(f"{files.output} holds a finished run; give another --output to train again.")
         return
     run = prepare(config, files, processes, stop, events)
-    run.progress = run.checkpoints.load_newest(run.model, run.optimizer)
+    run.progress = run.checkpoints.load_newest(run.strategy)
     run.around_step = METHODS[config.method.name].around_step(run.model, run.optimizer)
     events.write("started", **run.describe())
     if processes.is_first:
@@ -98,8 +97,9 @@ def run_to_end(
         outcome.write_scores(files.output / outcome.BEFORE, before)
     take_all_steps(run)
     after = evaluate(run, "after")
+    weights = run.strategy.whole_weights()
     if processes.is_first:
-        save_result(run, before, after)
+        save_result(run, before, after, weights)
     processes.wait()
 
 
@@ -112,6 +112,7 @@ def take_all_steps(run: Run) -> None:
         rate = learning_rate(progress.step, plan.steps, training)
         set_learning_rate(run.optimizer, rate)
         loss, norm, asked_to_stop = take_step(run, progress.step)
+        run.holdings.report_once(run.events, run.processes)
         tokens = plan.tokens_of_step(progress.step)
         seconds = time.perf_counter() - start
 
@@ -145,23 +146,23 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
     loss_sum = torch.zeros((), device=processes.device)
     for number, share in enumerate(shares, 1):
         batch = lay_out([rows[row] for row in share] or [without_loss(rows[0])], run.tokenizer.pad_token_id)
-        waits = processes.count > 1 and number < len(shares)  # exchange gradients once
-        with run.parallel_loss.no_sync() if waits else nullcontext():
+        with run.strategy.micro_batch(number == len(shares)):
             with run.autocast():
-                loss = run.parallel_loss(batch.to(processes.device))
-            (loss * (processes.count / targets)).backward()  # several processes average their gradients
+                loss = run.strategy.loss(batch.to(processes.device))
+            run.strategy.backward(loss / targets)
         loss_sum += loss.detach()
     total, stops = processes.sum(loss_sum, bool(run.stop.signal_number))
     run.around_step.before()
-    norm = float(clip_grad_norm_(run.trainable, run.config.training.max_grad_norm))
+    norm = run.strategy.clip()
+    run.holdings.look()
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise FailedError(
             f"Loss {total / targets:.4g} and gradient norm {norm:.4g} at step {step + 1} are no numbers; "
             "lower training.learning_rate or training.max_grad_norm, or give training.precision fp32."
         )
-    run.optimizer.step()
+    run.strategy.step()
     run.around_step.after(step + 1)
-    run.optimizer.zero_grad(set_to_none=True)
+    run.strategy.forget_gradients()
     return total / targets, norm, (run.stop.signal_number or signal.SIGTERM) if stops else 0
 
 
@@ -189,23 +190,24 @@ def evaluate(run: Run, when: str) -> Scores:
 
 
 def save_checkpoint(run: Run) -> None:
-    """Let the first process write a checkpoint, and wait for it."""
-    if run.processes.is_first:
-        path = run.checkpoints.save(run.progress, run.model, run.optimizer)
-        run.events.write("checkpoint", step=run.progress.step, path=str(path.relative_to(run.files.output)))
-    run.processes.wait()
+    """Let every process write what it holds of a checkpoint."""
+    path = run.checkpoints.save(run.progress, run.strategy)
+    run.events.write("checkpoint", step=run.progress.step, path=str(path.relative_to(run.files.output)))
 
 
-def save_result(run: Run, before: Scores, after: Scores) -> None:
-    """Write the model, the samples and at last result.json, whose presence means success."""
+def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Write the model, the samples and at last result.json, whose presence means success.
+
+    `weights` are the model's state where the model itself holds only a part of it.
+    """
     output, config, files, task = run.files.output, run.config, run.files, TASKS[run.config.task]
     method = METHODS[config.method.name]
     model_hashes = outcome.fill_folder_atomically(
         output / outcome.MODEL,
-        lambda folder: _fill(folder, run),
+        lambda folder: _fill(folder, run, weights),
     )
     outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
-    parameters, trainable = count_parameters(run.model)
+    parameters, trainable = run.sizes
     run.events.write("finished", steps=run.progress.step, metrics=after.metrics)
     result = {
         "task": config.task,
@@ -231,9 +233,9 @@ def save_result(run: Run, before: Scores, after: Scores) -> None:
     write_json(output / outcome.RESULT, result)
 
 
-def _fill(folder: Path, run: Run) -> None:
+def _fill(folder: Path, run: Run, weights: Mapping[str, torch.Tensor] | None) -> None:
     """Write the model and how it is asked into a folder."""
-    save_model(folder, run.model, run.tokenizer, run.data.labels)
+    save_model(folder, run.model, run.tokenizer, run.data.labels, weights)
     write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
 
 

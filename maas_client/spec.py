@@ -15,6 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
 DURATION_PATTERN = r"^[1-9][0-9]{0,5}(s|m|h|d)$"
+_SPREADING = ("ddp", "zero1", "zero2", "zero3", "fsdp")
+_OFFLOADS = {
+    "none": ("none",),
+    "ddp": ("none",),
+    "zero1": ("none", "optimizer"),
+    "zero2": ("none", "optimizer"),
+    "fsdp": ("none", "all"),
+}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -193,20 +201,41 @@ class EvaluationSpec(Part):
 
 
 class DistributedSpec(Part):
-    """How many processes train together."""
+    """How many processes train together, and what each of them holds (docs/distributed.md)."""
 
-    strategy: Literal["none", "ddp"] = "none"
-    """`none` is one process; `ddp` keeps a copy of the model in each process."""
+    strategy: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] = "none"
+    """`none` is one process; `ddp` keeps a copy of everything in each process.
+
+    DeepSpeed's `zero1` splits the optimizer's state over the processes, `zero2` the gradients too, `zero3`
+    the parameters too; `fsdp` is PyTorch's way of splitting all three.
+    """
 
     processes: int = Field(default=1, ge=1, le=64)
-    """Processes on each machine."""
+    """Processes on each machine: one for each GPU."""
+
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What lies in the machine's memory instead of the GPU's: nothing, the optimizer's state, parameters too.
+
+    `zero1` and `zero2` take `optimizer`, `zero3` takes both words, `fsdp` takes `all`.
+    """
 
     @field_validator("processes")
     @classmethod
     def _processes_fit_strategy(cls, processes: int, info: ValidationInfo) -> int:
         if info.data.get("strategy") == "none" and processes > 1:
-            raise ValueError(f"found {processes} with strategy none; accepted: 1, or strategy: ddp")
+            raise ValueError(
+                f"found {processes} with strategy none; accepted: 1, or strategy: {', '.join(_SPREADING)}"
+            )
         return processes
+
+    @field_validator("offload")
+    @classmethod
+    def _strategy_offloads(cls, offload: str, info: ValidationInfo) -> str:
+        strategy = str(info.data.get("strategy"))
+        words = _OFFLOADS.get(strategy, ("none", "optimizer", "all"))
+        if offload not in words:
+            raise ValueError(f"found {offload} with strategy {strategy}; accepted: {', '.join(words)}")
+        return offload
 
 
 class ComputeSpec(Part):

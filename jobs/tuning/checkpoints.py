@@ -1,8 +1,9 @@
 """Checkpoints: whole or not there at all, hashed, pruned; a damaged one is passed over for the one before.
 
-A checkpoint is a folder with the trained weights and the optimizer's moments as safetensors, the state of the
-run as JSON, and a manifest of hashes. The order of the data, the learning rate and every random number follow
-from the step and the seed, so nothing else is needed to go on exactly as if nothing had happened.
+A checkpoint is a folder to which each process writes the pieces of the weights and of the optimizer's moments
+that it holds, as safetensors, with the state of the run as JSON and a manifest of hashes. The order of the
+data, the learning rate and every random number follow from the step and the seed, so nothing else is needed
+to go on exactly as if nothing had happened, in as many processes as one likes.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from tuning.data import sha256_of
+from tuning.distributed import Processes
 from tuning.errors import FailedError
 from tuning.events import say, write_json
+from tuning.pieces import Piece, Stored, write_pieces
 
-WEIGHTS, MOMENTS, STATE, MANIFEST = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-    "manifest.json",
-)
+WEIGHTS, MOMENTS = "weights-{:05d}.safetensors", "optimizer-{:05d}.safetensors"
+STATE, MANIFEST = "state.json", "manifest.json"
+WRITING = ".writing-"
+SEEN_WITHIN_S = 60.0
+"""So long may a file of another machine take to be seen on this one, where both have mounted the output."""
 
 
 @dataclass
@@ -41,103 +43,143 @@ class Progress:
     validation_loss: float | None = None
 
 
-class Checkpoints:
-    """The checkpoints of one run, in a folder; only the newest `keep` stay."""
+class Holder(Protocol):
+    """What has weights and moments to keep: a strategy."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def pieces(self) -> Iterator[Piece]:
+        """What this process has to write."""
+
+    def restore(self, stored: Stored) -> None:
+        """Take weights and moments from a checkpoint. Raises FailedError if it belongs to another model."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in a folder; only the newest `keep` stay. All processes call together."""
+
+    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
         self.folder = folder
         self.keep = keep
+        self.processes = processes
 
-    def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
+    def save(self, progress: Progress, holder: Holder) -> Path:
         """Write a checkpoint and drop the oldest.
 
-        Raises OSError or SafetensorError; then nothing is left behind.
+        Raises OSError, SafetensorError, or FailedError where another process could not write; then nothing is
+        left behind.
         """
         target = self.folder / f"step-{progress.step:06d}"
-        temporary = self.folder / f".writing-{target.name}"
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary = self.folder / f"{WRITING}{target.name}"
+        together, is_first = self.processes.together, self.processes.is_first
         try:
-            temporary.mkdir(parents=True)
-            save_file(_trained(model), temporary / WEIGHTS)
-            save_file(_moments(model, optimizer), temporary / MOMENTS)
-            write_json(temporary / STATE, asdict(progress))
-            write_json(
-                temporary / MANIFEST, {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-            )
-            sync_folder(temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-            sync_folder(self.folder, files=False)
+            together(lambda: _begin(temporary) if is_first else None)
+            written = together(lambda: self._write_own(temporary, holder))
+            files = {name: facts for share in written for name, facts in share.items()}
+            together(lambda: self._publish(temporary, target, progress, files) if is_first else None)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if is_first:
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
+        return target
+
+    def _write_own(self, folder: Path, holder: Holder) -> dict[str, tuple[int, str]]:
+        """Write what this process holds; returns size and SHA-256 of each file."""
+        rank = self.processes.rank
+        paths = (folder / WEIGHTS.format(rank), folder / MOMENTS.format(rank))
+        if not (pieces := list(holder.pieces())):
+            return {}
+        write_pieces(*paths, pieces)
+        for path in paths:
+            _sync(path)
+        return {path.name: (path.stat().st_size, sha256_of(path)) for path in paths}
+
+    def _publish(
+        self, temporary: Path, target: Path, progress: Progress, files: Mapping[str, tuple[int, str]]
+    ) -> None:
+        """Add state and manifest, give the folder its name, and drop the oldest checkpoints."""
+        write_json(temporary / STATE, asdict(progress))
+        for name, (size, _) in files.items():
+            _wait_to_see(temporary / name, size)
+        hashes = {
+            STATE: sha256_of(temporary / STATE),
+            **{name: digest for name, (_, digest) in files.items()},
+        }
+        write_json(temporary / MANIFEST, dict(sorted(hashes.items())))
+        sync_folder(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        sync_folder(self.folder, files=False)
         for old in self.newest_first()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
-        return target
 
     def newest_first(self) -> list[Path]:
         """The checkpoint folders, whole or damaged."""
         return sorted(self.folder.glob("step-*"), reverse=True)
 
-    def load_newest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Put the newest undamaged checkpoint into model and optimizer; Progress() if there is none."""
+    def load_newest(self, holder: Holder) -> Progress:
+        """Put the newest undamaged checkpoint into a strategy; Progress() if there is none."""
+        chosen = self.processes.together(lambda: self._newest_whole() if self.processes.is_first else None)[0]
+        return self.load(self.folder / chosen, holder) if chosen else Progress()
+
+    def load(self, path: Path, holder: Holder) -> Progress:
+        """Put a checkpoint into a strategy. Raises FailedError if it belongs to another model."""
+        holder.restore(Stored(sorted(path.glob("*.safetensors"))))
+        return Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
+
+    def _newest_whole(self) -> str | None:
+        """The name of the newest checkpoint that is as it was written; half-written ones are removed."""
+        for leftover in self.folder.glob(f"{WRITING}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         for path in self.newest_first():
-            if damage := _damage(path):
-                say(f"Checkpoint {path.name} is damaged ({damage}); trying the one before.")
-                continue
-            _restore(path, model, optimizer)
-            return Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
-        return Progress()
+            if not (damage := _damage(path)):
+                return path.name
+            say(f"Checkpoint {path.name} is damaged ({damage}); trying the one before.")
+        return None
+
+
+def require_same_parameters(stored: Stored, trained: Mapping[str, Tensor]) -> None:
+    """Raise FailedError unless a checkpoint holds exactly these parameters."""
+    sizes = {name: getattr(value, "ds_numel", value.numel()) for name, value in trained.items()}
+    if stored.sizes() != sizes:
+        raise FailedError("The checkpoint belongs to another model or method; give another --output.")
 
 
 def sync_folder(folder: Path, *, files: bool = True) -> None:
     """Ask the system to bring a folder (and the files in it) to the disk. Raises OSError."""
     for path in [*(folder.iterdir() if files else ()), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
 
 
-def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's tensors under `parameter name|moment`."""
-    return {
-        f"{name}|{moment}": value
-        for name, parameter in model.named_parameters()
-        for moment, value in optimizer.state.get(parameter, {}).items()
-    }
+def _begin(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _wait_to_see(path: Path, size: int) -> None:
+    """Return when a file that another process wrote is seen whole from here. Raises OSError."""
+    deadline = time.monotonic() + SEEN_WITHIN_S
+    while not path.exists() or path.stat().st_size != size:
+        if time.monotonic() > deadline:
+            raise FailedError(f"{path} was written by another process but is not seen by the first one.")
+        time.sleep(0.2)
 
 
 def _damage(path: Path) -> str:
     """What is wrong with a checkpoint, "" if nothing is."""
     try:
         manifest: dict[str, str] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, MOMENTS, STATE):
-            if sha256_of(path / name) != manifest[name]:
+        if missing := {STATE, WEIGHTS.format(0)} - manifest.keys():
+            return f"it has no {sorted(missing)[0]}"
+        for name, digest in manifest.items():
+            if sha256_of(path / name) != digest:
                 return f"{name} has changed"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    if weights.keys() != trained.keys():
-        raise FailedError(f"{path} belongs to another model or method; give another --output.")
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(weights[name])
-    state: dict[torch.Tensor, dict[str, Any]] = {}
-    for key, value in moments.items():
-        name, moment = key.rsplit("|", 1)
-        place = (
-            torch.device("cpu") if moment == "step" and value.device.type == "cpu" else trained[name].device
-        )
-        state.setdefault(trained[name], {})[moment] = value.to(place)
-    optimizer.state.update(state)

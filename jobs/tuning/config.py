@@ -92,10 +92,14 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    """How many processes train together; torchrun starts them."""
+    """How many processes train together, what each holds, and what lies in the machine's memory (`offload`).
 
-    strategy: Literal["none", "ddp"] = "none"
+    torchrun starts the processes on one machine, Azure ML on several.
+    """
+
+    strategy: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] = "none"
     processes: int = 1
+    offload: Literal["none", "optimizer", "all"] = "none"
 
 
 @dataclass(frozen=True)

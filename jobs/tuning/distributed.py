@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import HashStore, PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 from tuning.config import DistributedConfig
-from tuning.errors import InputError
+from tuning.errors import FailedError, InputError, StoppedError
+from tuning.liveness import DONE, GRACE_S, STOPPED, Liveness
+from tuning.sharding import NEEDS_GROUP, SPLIT
 
+T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # the slowest thing that the others wait for is a checkpoint
+LOST_SIGNS = ("closed by peer", "reset by peer", "broken pipe", "timed out", "gloo", "nccl", "socket")
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+    liveness: Liveness | None = None
 
     @property
     def is_first(self) -> bool:
@@ -49,49 +60,137 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def gather(self, value: T) -> list[T]:
+        """What each process gave, in order; every process must call it."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def gather_rows(self, mine: list[list[int]]) -> list[list[int]]:
         """Put together the token lists that each process made of its share `rows[rank::count]`."""
-        if self.count == 1:
-            return mine
-        counts, widths = (int(value) for value in self._largest(len(mine), max(map(len, mine), default=0)))
-        table = torch.full((counts, self.count, widths), -1, dtype=torch.int64)
-        for place, row in enumerate(mine):
-            table[place, self.rank, : len(row)] = torch.tensor(row, dtype=torch.int64)
-        table = table.to(self.device)
-        dist.all_reduce(table, op=dist.ReduceOp.MAX)
-        rows = table.flatten(0, 1)[: int(self.sum(len(mine))[0])].tolist()
-        return [[token for token in row if token >= 0] for row in rows]
+        shares = self.gather(mine)
+        return [shares[place % self.count][place // self.count] for place in range(sum(map(len, shares)))]
 
-    def _largest(self, *values: int) -> list[int]:
-        largest = torch.tensor(values, device=self.device)
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-        return [int(value) for value in largest.tolist()]
+    def agree(self, choice: torch.Tensor) -> torch.Tensor:
+        """What the first process chose, for all: rounding must not make them go different ways."""
+        if self.count > 1:
+            dist.broadcast(choice, src=0)
+        return choice
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """Let each process do its part of something; returns what each made.
+
+        Where one fails all raise: that one its error, the others FailedError with its words.
+        """
+        made, error = None, None
+        try:
+            made = work()
+        except Exception as caught:  # noqa: BLE001 - the others must hear of it before it goes on
+            error = caught
+        told = self.gather((made, None if error is None else str(error) or type(error).__name__))
+        if error is not None:
+            raise error
+        for rank, (_, words) in enumerate(told):
+            if words is not None:
+                raise FailedError(f"Process {rank} of {self.count} failed: {words}")
+        return [value for value, _ in told]  # type: ignore[misc]
+
+    def blame(self, error: Exception) -> Exception:
+        """The error, or what lies behind it: another process that failed, vanished or was asked to stop."""
+        if self.liveness is None or isinstance(error, InputError | FailedError):
+            return error
+        if isinstance(error, StoppedError):  # a launcher stops the others, too, when one was killed
+            wait_s = GRACE_S if self.liveness.is_any_dead() else 0.0
+            gone = self.liveness.who_is_gone(wait_s)
+            return FailedError(gone) if gone else error
+        if not _is_lost_connection(error):
+            return error
+        if gone := self.liveness.who_is_gone():
+            return FailedError(gone)
+        return StoppedError(signal.SIGTERM, 0) if self.liveness.others_stopped() else error
+
+    def leave(self, error: Exception | None = None) -> None:
+        """Tell the others how this process ends, and leave the process group."""
+        if self.liveness is not None:
+            stopped = isinstance(error, StoppedError)
+            self.liveness.end(STOPPED if stopped else DONE if error is None else str(error) or repr(error))
+            if error is not None:  # a group that lost a process may be waited for in vain
+                timer = threading.Timer(GRACE_S, os._exit, [getattr(error, "exit_code", 1)])
+                timer.daemon = True
+                timer.start()
+                return
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def join(config: DistributedConfig) -> Processes:
-    """Join the processes that torchrun started, or be the only one.
+    """Join the processes that torchrun or Azure ML started, or be the only one.
 
-    Raises InputError if the config names another number of them.
+    Raises InputError if the config names another number of them, or their environment is incomplete.
     """
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    count, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if config.strategy == "none" and max(count, config.processes) > 1:
-        raise InputError("distributed.strategy is none, but several processes run; accepted: ddp.")
+        accepted = ", ".join(name for name in SPLIT if name != "none")
+        raise InputError(f"distributed.strategy is none, but several processes run; accepted: {accepted}.")
     if config.processes != count:
         raise InputError(
             f"distributed.processes is {config.processes} but {count} runs; start it with "
             f"`python -m torch.distributed.run --standalone --nproc-per-node {config.processes} ...`."
         )
-    if not torch.cuda.is_available():
-        device = torch.device("cpu")
-    else:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
+    device = _device()
     if count > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        return Processes(rank, count, device, _meet(rank, count, device))
+    if config.strategy in NEEDS_GROUP:
+        dist.init_process_group(_backend(device), store=HashStore(), rank=0, world_size=1)
     return Processes(rank, count, device)
 
 
-def leave() -> None:
-    """Leave the process group, if there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def _meet(rank: int, count: int, device: torch.device) -> Liveness:
+    """Make the process group where the launcher says that all meet."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise InputError(
+                f"WORLD_SIZE is {count} but {name} is not set; torchrun sets it, and so does Azure ML's "
+                "PyTorch distribution."
+            )
+    if not 0 <= rank < count:
+        raise InputError(f"RANK is {rank}; accepted: 0 to {count - 1}, for WORLD_SIZE is {count}.")
+    store, _, _ = next(rendezvous("env://", rank, count, timeout=PATIENCE))
+    dist.init_process_group(_backend(device), store=store, rank=rank, world_size=count, timeout=PATIENCE)
+    return Liveness(PrefixStore("maas", store.clone()), rank, count)
+
+
+def _backend(device: torch.device) -> str:
+    """NCCL between GPUs, Gloo for what lies in the machines' own memory."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    place, gpus = _number("LOCAL_RANK", 0), torch.cuda.device_count()
+    if place >= gpus:
+        raise InputError(
+            f"This machine has {gpus} GPU{'s' if gpus > 1 else ''}, but its process {place + 1} wants one of "
+            "its own; set distributed.processes to the number of GPUs."
+        )
+    device = torch.device("cuda", place)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _number(name: str, default: int) -> int:
+    """A whole number of the launcher's environment. Raises InputError."""
+    text = os.environ.get(name, "")
+    with suppress(ValueError):
+        return int(text) if text else default
+    raise InputError(f"The environment variable {name} is {text!r}; accepted: a whole number.")
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(sign in text for sign in LOST_SIGNS)
+    )

@@ -27,9 +27,9 @@ FREE_KEYS = {
 }
 
 
-def describe(config: Config, sources: dict[str, Path], precision: str) -> dict[str, Any]:
-    """What the output's config.json holds: the config, the chosen number format, hashes of its sources."""
-    return {**asdict(config), "chosen": {"precision": precision}, "hashes": hashes_of(sources)}
+def describe(config: Config, sources: dict[str, Path], chosen: dict[str, Any]) -> dict[str, Any]:
+    """What the output's config.json holds: the config, what was chosen, hashes of the sources."""
+    return {**asdict(config), "chosen": chosen, "hashes": hashes_of(sources)}
 
 
 def hashes_of(sources: dict[str, Path]) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from tuning import outcome
 from tuning.batches import Plan
@@ -17,15 +17,17 @@ from tuning.config import Config
 from tuning.data import Data, load_data
 from tuning.device import choose_precision, needs_checkpointing
 from tuning.distributed import Processes
-from tuning.errors import InputError
+from tuning.errors import InputError, StoppedError
 from tuning.evaluation import Scorer, hold
 from tuning.events import EventLog, write_json
+from tuning.holdings import Holdings
 from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
 from tuning.methods import METHODS, AroundStep, NothingMore, count_parameters, quantization_of
 from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
-from tuning.optimization import make_optimizer
+from tuning.sharding import SHARDS_MODEL
 from tuning.stopping import StopRequest
+from tuning.strategies import STRATEGIES, Strategy
 from tuning.templates import use_template
 
 
@@ -48,7 +50,10 @@ class Files:
 
 @dataclass
 class Run:
-    """All that training works with. `loss` holds the model; `progress` says how far it has come."""
+    """All that training works with. `loss` holds the model; `progress` says how far it has come.
+
+    `sizes` are the model's parameters, all and trained ones, counted before a strategy splits it.
+    """
 
     config: Config
     files: Files
@@ -58,7 +63,8 @@ class Run:
     tokenizer: Any
     data: Data
     loss: SupervisedLoss
-    optimizer: torch.optim.Optimizer
+    sizes: tuple[int, int]
+    strategy: Strategy
     plan: Plan
     stop: StopRequest
     events: EventLog
@@ -67,11 +73,9 @@ class Run:
 
     def __post_init__(self) -> None:
         self.model: Any = self.loss.model
-        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = self.strategy.optimizer
         self.around_step: AroundStep = NothingMore()
-        self.parallel_loss: Any = self.loss
-        if self.processes.count > 1:
-            self.parallel_loss = DistributedDataParallel(self.loss, broadcast_buffers=False)
+        self.holdings = Holdings(self.strategy)
         held_out = self.data.validation_sample(self.config.evaluation.max_rows, self.config.training.seed)
         source = self.files.validation or self.files.train
         self.held_out = hold(held_out, source, self.tokenizer, self.config)
@@ -82,8 +86,18 @@ class Run:
             processes=self.processes,
             labels=self.data.labels,
             autocast=self.autocast,
-            check=lambda: self.stop.raise_if_asked(self.progress.step),
+            check=self._stop_if_asked,
+            in_step=self.config.distributed.strategy in SHARDS_MODEL,
         )
+
+    def _stop_if_asked(self) -> None:
+        """Raise StoppedError after a stop signal; where processes must keep in step, all stop together."""
+        number = self.stop.signal_number
+        if self.scorer.in_step:
+            (stops,) = self.processes.sum(bool(number))
+            number = number or (signal.SIGTERM if stops else 0)
+        if number:
+            raise StoppedError(number, self.progress.step)
 
     def autocast(self) -> torch.autocast:
         """The number format of forward passes."""
@@ -91,12 +105,14 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """What the `started` event says."""
-        parameters, trainable = count_parameters(self.model)
+        parameters, trainable = self.sizes
         return {
             "steps_total": self.plan.steps,
             "epochs": self.config.training.epochs,
             "device": str(self.processes.device),
             "processes": self.processes.count,
+            "strategy": self.config.distributed.strategy,
+            "threads": torch.get_num_threads(),
             "precision": self.precision,
             "gradient_checkpointing": self.checkpointing,
             "method": self.config.method.name,
@@ -112,7 +128,7 @@ class Run:
 
 
 def prepare(config: Config, files: Files, processes: Processes, stop: StopRequest, events: EventLog) -> Run:
-    """Load data and model, and set up the method and its optimizer. Raises InputError."""
+    """Load data and model, set up the method and spread it over the processes. Raises InputError."""
     training = config.training
     if reason := refusal(config):
         raise InputError(reason)
@@ -121,18 +137,23 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         use_template(tokenizer, files.chat_template)
     data = load_data(files.train, files.validation, config, tokenizer)
     precision = _claim_output(config, files, processes)
+    decided = replace(config, training=replace(training, precision=cast("Any", precision)))
     plan = Plan(data.train, training, processes.count)
     method = METHODS[config.method.name]
     dtype, packed = DTYPES["fp32" if method.fp32_base else precision], quantization_of(config.method)
     model: Any = load_model(files.model, dtype, packed, processes.device)
     torch.manual_seed(training.seed)
-    model = method.prepare(model, config.method, plan.steps).to(processes.device)
+    model = method.prepare(model, config.method, plan.steps)
+    strategy = config.distributed.strategy
+    if strategy not in SHARDS_MODEL:  # what is split goes to its device part by part
+        model.to(processes.device)
     check_fit(model, tokenizer, training.max_length)
-    if processes.device.type == "cpu" and precision == "fp32":
-        make_lean(model)
+    if processes.device.type == "cpu" and precision == "fp32" and strategy != "zero3":
+        make_lean(model)  # with zero3 each layer gathers its own weights, which lean layers pass by
     checkpointing = method.recomputes and needs_checkpointing(model, training, processes.device)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    loss = SupervisedLoss(model.train())
     return Run(
         config=config,
         files=files,
@@ -141,29 +162,35 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         checkpointing=checkpointing,
         tokenizer=tokenizer,
         data=data,
-        loss=SupervisedLoss(model.train()),
-        optimizer=make_optimizer(model, training),
+        loss=loss,
+        sizes=count_parameters(model),
+        strategy=STRATEGIES[strategy](loss, decided, processes),
         plan=plan,
         stop=stop,
         events=events,
         progress=Progress(),
-        checkpoints=Checkpoints(files.output / "checkpoints", training.keep_checkpoints),
+        checkpoints=Checkpoints(files.output / "checkpoints", training.keep_checkpoints, processes),
     )
 
 
 def _claim_output(config: Config, files: Files, processes: Processes) -> str:
-    """Make the output folder this run's; returns its precision: an earlier start's, or a new choice."""
+    """Make the output folder this run's; returns its precision: an earlier start's, or a new choice.
+
+    The number of threads is an earlier start's, too: sums over threads round otherwise with another number.
+    """
     earlier = outcome.earlier_run(files.output)
     if earlier:
-        precision = str(earlier["chosen"]["precision"])
+        chosen = earlier["chosen"]
     else:
         width = hidden_size(files.model)
         precision = choose_precision(config.training.precision, processes.device, width)
-    (bf16,) = processes.sum(precision == "bf16" and processes.is_first)  # the first process decides for all
-    now = outcome.describe(config, files.sources, "bf16" if bf16 else "fp32")
+        chosen = {"precision": precision, "threads": torch.get_num_threads()}
+    chosen = processes.gather(chosen)[0]  # the first process decides for all
+    torch.set_num_threads(int(chosen.get("threads", torch.get_num_threads())))
+    now = outcome.describe(config, files.sources, chosen)
     if earlier:
         outcome.check_same_run(earlier, now, files.output)
     processes.wait()
     if processes.is_first:
         write_json(files.output / outcome.CONFIG, now)
-    return str(now["chosen"]["precision"])
+    return str(chosen["precision"])
