@@ -120,3 +120,13 @@ def test_one_process_scores_however_many_trained(tmp_path: Path) -> None:
     made = evaluation_command(many, tmp_path, Path("rows"), is_adapter=False)
     assert isinstance(made.inputs["config"], JsonFile)
     assert made.inputs["config"].value["distributed"] == {"strategy": "none", "processes": 1}
+
+
+def test_a_chat_template_is_an_input_of_the_training(tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    data = DataSpec(train=Path("rows.jsonl"), chat_template=own)
+    made = training_command(spec(data=data))
+    assert made.inputs["chat_template"] == own
+    assert "--chat-template ${{inputs.chat_template}}" in made.command
+    assert "chat_template" not in str(made.inputs["config"])
+    assert "--chat-template" not in training_command(spec()).command

@@ -423,3 +423,13 @@ def test_the_schema_accepts_what_is_read(write_job: WriteJob) -> None:
         wrong = changed(VALID, path, {"no": "such"})
         assert list(validator.iter_errors(wrong)), path
         assert isinstance(read(write_job(), yaml.safe_dump(wrong)), SpecError), path
+
+
+def test_a_chat_template_is_found_beside_the_job_file(write_job: WriteJob) -> None:
+    text = JOB.replace("train: rows.jsonl,", "train: rows.jsonl, chat_template: own.jinja,")
+    path = write_job(text)
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert "data.chat_template: found 'own.jinja', which does not exist" in caught.value.problems[0]
+    (path.parent / "own.jinja").write_text("{{ messages }}")
+    assert load_spec(path).data.chat_template == path.parent / "own.jinja"
