@@ -154,6 +154,14 @@ def _adalora(model: Any, config: MethodConfig, steps: int) -> Any:
     )
 
 
+def _prepare_adalora(model: Any, config: MethodConfig, steps: int = 1) -> Any:
+    adapted = _adapter(_adalora)(model, config, steps)
+    for name, value in adapted.named_parameters():
+        if ".ranknum." in name:  # PEFT lets it learn where it casts it: on a base that is not fp32
+            value.requires_grad = False
+    return adapted
+
+
 def _around_adalora(model: Any, optimizer: Any) -> AroundStep:
     from tuning.adalora import RankAllocation
 
@@ -240,7 +248,7 @@ METHODS: Mapping[str, Method] = {
     "dora": Method(_lora(use_dora=True), trainables.dora, LOW_RANK | {"quantization"}, frozenset({"nf4"})),
     "pissa": Method(_prepare_pissa, trainables.low_rank, LOW_RANK, fp32_base=True),
     "adalora": Method(
-        _adapter(_adalora),
+        _prepare_adalora,
         trainables.adalora,
         LOW_RANK | {"quantization"},
         QUANTIZED,
