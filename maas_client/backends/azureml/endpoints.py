@@ -158,7 +158,7 @@ class AzuremlEndpoints:
             clock, sleep = self._workspace.clock, self._workspace.sleep
             set_traffic(self._online, seen, shares_for(seen, shares), clock=clock, sleep=sleep)
             seen = self._require(ref)
-        return {each.name: seen.share(each) for each in seen.deployments}
+        return seen.shares
 
     def delete(self, ref: EndpointRef) -> None:
         """Begin to delete the endpoint with its deployments, which bill until that is done.

@@ -60,6 +60,11 @@ class Seen:
         return self.endpoint.traffic.get(deployment.name, 0) if deployment is not None else 0
 
     @property
+    def shares(self) -> dict[str, int]:
+        """Percent of the requests of each deployment, without those that are being deleted."""
+        return {each.name: self.share(each) for each in self.deployments if not each.is_going}
+
+    @property
     def serving(self) -> Deployment | None:
         """The deployment with most requests among those that are up; None where nobody gets any."""
         up = [each for each in self.deployments if each.is_up and self.share(each)]

@@ -55,7 +55,6 @@ def to_status(
     if is_over(endpoint.tags, now):
         state = EndpointState.EXPIRED
         message = f"Its time of {endpoint.tags.get(TAG_TTL, 'days')} is over. {_ENDS}."
-    several = len(seen.deployments) > 1
     return EndpointStatus(
         ref=ref,
         state=state,
@@ -67,7 +66,7 @@ def to_status(
         expires_at=end,
         message=message,
         cost=cost_of((each.size, each.instances) for each in seen.deployments),
-        traffic={each.name: seen.share(each) for each in seen.deployments} if several else {},
+        traffic=seen.shares if len(seen.shares) > 1 else {},
     )
 
 
