@@ -48,8 +48,10 @@ _TOKENS = re.compile(
     r"/msi/token|/oauth2/|/\.well-known/openid|169\.254\.169\.254|/common/discovery/instance"
 )
 """Signing in is not recorded: whoever plays a cassette needs no token."""
-_TIMED = frozenset({"maas-expires-at", "maas-expires"})
-"""Tags that hold a moment; they differ from one time to the next."""
+_APART = frozenset({"maas-expires-at", "maas-expires", "condaFile"})
+"""Members that are not compared: tags that hold a moment, and the packages of jobs/environments/."""
+_PACKAGES = "name: packages of jobs/environments\n"
+"""Stands for the text of such an environment."""
 _CODE_NAME = re.compile(r"(?<=/codes/)[0-9a-f-]{36}(?=/)")
 """azure-ai-ml names a snapshot anew each time."""
 _PATCHED = ("httplib", "boto3", "httplib2", "tornado", "aiohttp")
@@ -85,7 +87,7 @@ class Format:
         assert self._scrubber is not None
         interactions = [_readable(each) for each in data["interactions"]]
         self._scrubber.learn(interactions)
-        kept = _swapped([self._scrubbed(each) for each in interactions], self._own)
+        kept = _without_packages(_swapped([self._scrubbed(each) for each in interactions], self._own))
         whole = {"metadata": data.get("metadata") or {}, "interactions": kept}
         return yaml.dump(whole, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -132,6 +134,16 @@ def _swapped(value: Any, table: Mapping[str, str]) -> Any:
         for old, new in table.items():
             value = value.replace(old, new)
     return value
+
+
+def _without_packages(value: Any) -> Any:
+    """JSON without the text of environments, which follows from our files and helps no reader."""
+    if isinstance(value, dict):
+        return {
+            name: _PACKAGES if name == "condaFile" else _without_packages(inner)
+            for name, inner in value.items()
+        }
+    return [_without_packages(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -255,18 +267,18 @@ def _words(request: Request) -> Any:
     body = body if isinstance(body, bytes | str) else b"".join(body or ())
     if not body or "json" not in _headers(request.headers).get("content-type", ""):
         return None
-    return _timeless(json.loads(body))
+    return _without_apart(json.loads(body))
 
 
 def _lines(value: Any) -> list[str]:
     return yaml.safe_dump(value, sort_keys=True).splitlines()
 
 
-def _timeless(value: Any) -> Any:
+def _without_apart(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: "*" if name in _TIMED else _timeless(inner) for name, inner in value.items()}
+        return {name: "*" if name in _APART else _without_apart(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_timeless(inner) for inner in value]
+        return [_without_apart(inner) for inner in value]
     return _CODE_NAME.sub("*", value) if isinstance(value, str) else value
 
 
