@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 from maas_client.simulator.replies import Refusal, Reply
 from maas_client.simulator.routing import Call, Operation
@@ -47,17 +48,25 @@ def clouds(call: Call) -> Reply:
 def discovery(call: Call) -> Reply:
     """GET of a workspace's discoveryUrl: the data planes."""
     base = call.world.base_url
-    planes = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines")
+    planes = (
+        *("api", "catalog", "experimentation", "gallery", "history", "hyperdrive", "labeling"),
+        *("modelmanagement", "pipelines"),
+    )
     return Reply(200, {**dict.fromkeys(planes, base), "studio": PORTAL.rstrip("/")})
 
 
 def registry_discovery(call: Call) -> Reply:
     """GET of a registry: where its models are listed."""
-    names = call.world.names
+    names, name = call.world.names, call.params["registry"]
     return Reply(
         200,
         {
-            "registryName": call.params["registry"],
+            "registryId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"registry {name}")),
+            "registryName": name,
+            "tenantId": names.tenant,
+            "workspaceName": None,
+            "regions": [names.location],
+            "registryFqdns": {names.location: {"uri": call.world.base_url}},
             "primaryRegionResourceProviderUri": f"{call.world.base_url}/",
             "resourceGroup": names.resource_group,
             "subscriptionId": names.subscription,

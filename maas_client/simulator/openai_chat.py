@@ -37,7 +37,23 @@ async def complete(call: Call) -> Response:
     deployed = Deployed(deployment["id"], "", _weights(deployment), str(body["model"]))
     answer = await call.world.servers.ask(call, deployed, "v1/chat/completions")
     answer.headers["apim-request-id"] = str(uuid.uuid4())
-    return _with_prompt_results(answer) if body.get("stream") else answer
+    return _with_prompt_results(answer) if body.get("stream") else await _with_results(answer)
+
+
+async def _with_results(answer: Response) -> Response:
+    """A whole answer with what the filter found, and without a refusal, as the service gives it."""
+    if not isinstance(answer, StreamingResponse) or answer.status_code != 200:
+        return answer
+    said = json.loads(b"".join([_bytes(piece) async for piece in answer.body_iterator]))
+    for choice in said["choices"]:
+        choice["content_filter_results"] = _SAFE
+        choice["message"].setdefault("refusal", None)
+    headers = {"apim-request-id": answer.headers["apim-request-id"]}
+    return JSONResponse({**said, "prompt_filter_results": _prompt_results()}, headers=headers)
+
+
+def _bytes(piece: str | bytes | memoryview) -> bytes:
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 def _deployment(call: Call, name: str) -> Resource:

@@ -83,8 +83,33 @@ def details(call: Call) -> Reply:
             "createdBy": {"userName": "maas simulate"},
             "computeDuration": None,
             "submittedBy": "maas simulate",
+            **_further(job, record),
         },
     )
+
+
+def _further(job: Resource, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the service says besides, which nobody here needs."""
+    return {
+        "runNumber": 1,
+        "rootRunId": job["name"],
+        "userId": None,
+        "lastModifiedBy": {"userName": "maas simulate"},
+        "lastModifiedUtc": _time(record, "ended_at") or _time(record, "started_at"),
+        "duration": _duration(record),
+        "inputs": {},
+        "outputs": {},
+        "statusRevision": record["attempt"],
+        **dict.fromkeys(("currentComputeTime", "effectiveStartTimeUtc", "lastStartTimeUtc")),
+    }
+
+
+def _duration(record: Mapping[str, Any]) -> str | None:
+    """`00:04:42` of a run that has ended."""
+    if not (record.get("started_at") and record.get("ended_at")):
+        return None
+    minutes, seconds = divmod(int(record["ended_at"] - record["started_at"]), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def _log_files(world: World, job: Resource, record: Mapping[str, Any]) -> dict[str, str]:
@@ -147,10 +172,7 @@ def details_of(call: Call, job: Resource) -> dict[str, Any]:
     """The details of a run without its logs."""
     params = {**call.params, "job": job["name"]}
     full: dict[str, Any] = details(Call(**{**vars(call), "params": params})).body
-    return {key: value for key, value in full.items() if key != "logFiles"} | {
-        "runNumber": 1,
-        "hidden": False,
-    }
+    return {key: value for key, value in full.items() if key != "logFiles"} | {"hidden": False}
 
 
 def get_run(call: Call) -> Reply:

@@ -35,9 +35,9 @@ from maas_client.workspace.lineage import (
 )
 from maas_client.workspace.models import WorkspaceModels
 from maas_client.workspace.session import Workspace
+from tests.simulator.armcontracts import ML, operation_of, request_problems
 from tests.simulator.boundaries import Boundaries, KilledError, open_with_boundaries
 from tests.simulator.inprocess import make_world
-from tests.simulator.test_contract import ML, operation_of, request_problems
 
 URI = "azureml://datastores/workspaceblobstore/paths/maas/{}/run/model/"
 RESULT = {"adapter": True, "before": {"accuracy": 0.25}, "after": {"accuracy": 0.75, "loss": 1.5}}

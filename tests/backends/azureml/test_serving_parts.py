@@ -23,7 +23,7 @@ from maas_client.transport.credential import AzureCredential
 from maas_client.transport.workspace import Target
 from maas_client.workspace.session import Workspace
 from tests.backends.azureml.online_stage import NAME, REF, OnlineStage, wanted
-from tests.simulator.test_contract import ML, operation_of, request_problems
+from tests.simulator.armcontracts import ML, operation_of, request_problems
 
 ARM_TAGS, ARM_KEY, ARM_VALUE = 50, 512, 256
 

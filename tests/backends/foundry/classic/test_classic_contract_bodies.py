@@ -11,8 +11,8 @@ from maas_client.backends.foundry.classic.planning import plan_run
 from maas_client.backends.foundry.classic.wire import endpoint_body
 from maas_client.cloudpath import CloudPath
 from tests.backends.foundry.classic.room import DAY, Room
+from tests.simulator.armcontracts import ML, body_schema, operation_of, request_problems, unknown_keys
 from tests.simulator.boundaries import open_with_boundaries
-from tests.simulator.test_contract import ML, concrete_schema, operation_of, request_problems, resolve
 from tests.transport.recorded import FOLDER
 
 published = pytest.mark.skipif(not ML.is_dir(), reason="the published contracts are not here")
@@ -25,43 +25,8 @@ SUBSCRIPTION = {"properties": {"modelId": "azureml://registries/azureml-mistral/
 def problems(room: Room, path: str, body: Any) -> list[str]:
     path = room.target.path + path
     name, operation = operation_of("PUT", path)
-    schema = next(
-        resolve(name, each)["schema"]
-        for each in operation["parameters"]
-        if resolve(name, each).get("in") == "body"
-    )
+    schema = body_schema(name, operation)
     return [*request_problems(name, operation, body, "$"), *unknown_keys(name, schema, body)]
-
-
-def unknown_keys(name: str, schema: Any, value: Any, at: str = "$") -> list[str]:
-    """Keys that the contract does not have, at any depth."""
-    if not isinstance(value, dict):
-        return []
-    known, rest, name = members(name, schema, value)
-    found = [f"{at}.{key} is not in the contract" for key in value if key not in known and rest is None]
-    for key, inner in value.items():
-        found += unknown_keys(name, known.get(key) or rest or {}, inner, f"{at}.{key}")
-    return found
-
-
-def members(name: str, schema: Any, value: Any) -> tuple[dict[str, Any], Any, str]:
-    """All properties of a schema, with those it inherits and those of the kind that the value names; the
-    schema of any other key (None: there is none); and the file of its references. What is in a file that is
-    not here may be anything.
-    """
-    schema = dict(resolve(name, schema))
-    if not schema:
-        return {}, {}, name
-    name = schema.pop("__file", name)
-    schema = concrete_schema(name, schema, value) or schema
-    found, rest = dict(schema.get("properties", {})), schema.get("additionalProperties") or None
-    for part in schema.get("allOf", []):
-        base = {key: each for key, each in resolve(name, part).items() if key != "discriminator"}
-        more, more_rest, _ = members(name, base, value)
-        found = {**more, **found}
-        rest = more_rest if rest is None else rest
-    kind = schema.get("discriminator")
-    return {**found, **({kind: {}} if kind else {})}, rest, name
 
 
 @published
