@@ -176,3 +176,10 @@ def test_a_quantized_base_needs_its_package(planner: Planner, monkeypatch: pytes
     error = refused(planner, method={"name": "qlora"})
     assert error.message == "Training on this machine needs bitsandbytes."
     assert error.hint == 'Install it: pip install "maas-client[quantized]"'
+
+
+def test_a_catalog_name_means_its_weights_on_hugging_face(planner: Planner) -> None:
+    assert planner(model="Phi-3-mini-4k-instruct").job.inputs["model"] == "microsoft/Phi-3-mini-4k-instruct"
+    assert planner(model="some/model").job.inputs["model"] == "some/model"
+    assert "Phi-4-mini-instruct" in refused(planner, model="Phi-4-mini-instuct").hint
+    assert "not known to be open" in refused(planner, model="gpt-4.1-mini").message

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client.backend import Registry
+from maas_client.backends.basemodels import weights_of
 from maas_client.backends.local.folders import lock, publish, remove, staging, told
 from maas_client.backends.local.process import ask_to_stop, kill_group, supervise, wait_gone
 from maas_client.backends.local.server import ENDPOINT, KEY, LOG, STATE, Seen, ServerRecord, see
 from maas_client.backends.local.wire import CANCEL, LAUNCH, Cancel, Launch, Processes, write_text
 from maas_client.bundled import jobs_folder
-from maas_client.command import model_source
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.model import ModelRef, RegisteredModel
@@ -157,7 +157,7 @@ class LocalEndpoints:
             write_text(staged / KEY, secrets.token_urlsafe(_KEY_BYTES), mode=0o600)
             words = _words(code, folder, model, spec, record.expires_at)
             environment = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-            if model.adapter and isinstance(model_source(model.lineage.base_model), str):
+            if model.adapter and isinstance(weights_of(model.lineage.base_model), str):
                 del environment["HF_HUB_OFFLINE"]
             Launch(words, str(code), LOG, environment, grace_s=_STOP_S).write(staged / LAUNCH)
             if not publish(staged, folder):
@@ -218,7 +218,7 @@ def _words(
 ) -> list[str]:
     words = [sys.executable, str(code / "serve.py"), "--model", str(model.place)]
     if model.adapter:
-        base = model_source(model.lineage.base_model)
-        words += ["--base", str(base.absolute()) if isinstance(base, Path) else base]
+        base = weights_of(model.lineage.base_model)
+        words += ["--base", str(base.absolute() if isinstance(base, Path) else base)]
     words += ["--name", spec.name, "--port", str(spec.port), "--state", str(folder / STATE)]
     return [*words, "--expires-at", str(int(expires_at))]

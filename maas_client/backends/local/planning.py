@@ -6,8 +6,10 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.local.preparation import cores
 from maas_client.backends.modelfiles import Weights, check_model
@@ -37,12 +39,10 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     _require_modules("local", *(["quantized"] if _is_quantized(spec) else []))
     check_data_files(spec)
     trains = job is None
-    job = job or training_command(spec)
+    job = _with_weights(job or training_command(spec))
     _require_here(job)
     model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
-    if weights is None:
-        _require_hub_id(str(model))
     trained = check_method(spec, weights) if trains else None
     return Plan(
         spec=spec,
@@ -76,10 +76,13 @@ def _require_here(job: CommandJob) -> None:
             raise PlanError(f"{name} lies in the cloud: {source}.", hint=hint)
 
 
-def _require_hub_id(model: str) -> None:
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        hint = "A local model is a folder with config.json; maas models list shows the others."
-        raise PlanError(f"There is no model folder {model}.", hint=hint)
+def _with_weights(job: CommandJob) -> CommandJob:
+    """The base model by the id under which Hugging Face has it, where it is no folder. Raises PlanError."""
+    name = "base" if "base" in job.inputs else "model"
+    base = job.inputs[name]
+    if not isinstance(base, str):
+        return job
+    return replace(job, inputs={**job.inputs, name: weights_of(base)})
 
 
 def _steps(job: CommandJob, spec: JobSpec, trained: Trainables | None) -> tuple[PlanStep, ...]:
