@@ -40,22 +40,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.recordings.record", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(JOURNEYS))
     parser.add_argument("--live", action="store_true", help="against the Azure that .env names; this bills")
+    parser.add_argument(
+        "--pace", type=float, default=1.0, help="live: real seconds that a second of waiting takes"
+    )
     parser.add_argument("--into", type=Path, default=CASSETTES, help="the folder of the cassettes")
     words = parser.parse_args()
     fit = [name for name, each in JOURNEYS.items() if each.is_live or not words.live]
     if unfit := [name for name in words.names if name not in fit]:
         parser.error(f"{unfit[0]} is no journey that can be recorded so; there are {', '.join(fit)}.")
     for name in words.names or fit:
-        record(name, words.into, live=words.live)
+        record(name, words.into, live=words.live, pace=words.pace)
 
 
-def record(name: str, into: Path, *, live: bool) -> None:
+def record(name: str, into: Path, *, live: bool, pace: float) -> None:
     """Record one journey, play it, and keep it with where it came from."""
     journey, into = JOURNEYS[name], into.absolute()
     path = into / f"{name}{'.live' if live else ''}.yaml"
     fresh = path.with_suffix(".new")
     print(f"{path.name}: recording", file=sys.stderr, flush=True)
-    with real_azure() if live else simulated_azure(name) as where:
+    with real_azure(pace) if live else simulated_azure(name) as where:
         travel(journey, where, fresh)
         private = [*where.names(), *where.secrets()]
     text = fresh.read_text(encoding="utf-8")
@@ -112,11 +115,11 @@ def _simulate(pipe: Connection, name: str) -> None:
 
 
 @contextmanager
-def real_azure() -> Iterator[Where]:
+def real_azure(pace: float) -> Iterator[Where]:
     """The Azure of the environment and of .env."""
     found = settings()
     credential = open_credential(found)
-    yield Where(open_cloud(found), found, lambda: credential.source, pace=1.0)
+    yield Where(open_cloud(found), found, lambda: credential.source, pace=pace)
 
 
 if __name__ == "__main__":

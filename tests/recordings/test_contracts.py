@@ -254,7 +254,7 @@ def live(shape: str) -> list[Exchange]:
     ids=["run details", "discovery", "registry"],
 )
 def test_what_has_no_contract_is_as_the_live_service_says_it(shape: str) -> None:
-    """What live answers always have is there, and of a kind that was seen, where it was ever more than null."""
+    """What live answers always have is there, and of a kind that was seen where it was not null."""
     theirs, ours = live(shape), [one for one in said() if re.search(shape, one.path)]
     assert theirs
     assert ours
