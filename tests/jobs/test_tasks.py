@@ -13,6 +13,7 @@ from training_stage import read_events
 
 import evaluate as scoring_script
 import train as training_script
+from merge import merge
 from serving.engine import load_engine
 from serving.model_folder import find_model
 from tuning.rows import Message
@@ -77,6 +78,21 @@ def test_a_task_from_rows_to_result(
     engine = load_engine("transformers", find_model(str(output / "model")))
     asked = engine.encode([{"role": "user", "content": samples[0]["prompt"]}], ())
     assert len(asked) > 1
+
+
+def test_how_a_model_is_asked_survives_its_merge(
+    mini_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--config", write_config(tmp_path, "ner"), "--train", head(tmp_path, "ner"))
+    code = call(training_script.main, *given, "--model", mini_model, "--output", tmp_path / "run")
+    assert code == 0, capfd.readouterr().err
+    merge(str(tmp_path / "run" / "model"), tmp_path / "merged", base=str(mini_model))
+    engine = load_engine("transformers", find_model(str(tmp_path / "merged" / "model")))
+    asked = [
+        engine.encode([{"role": "user", "content": text}], ())
+        for text in ("Oslo", "Name the entities:\nOslo")
+    ]
+    assert asked[0] == asked[1]
 
 
 def test_a_users_own_template_is_learned_kept_and_served(
