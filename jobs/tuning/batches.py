@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -38,16 +40,30 @@ class Batch:
     """Rows laid out in a tensor: `input_ids` and `position_ids` (lines, width).
 
     `predicts` (lines, width) is true where a token's successor carries loss; `targets` are these successors.
+    `ends` are the ends of the rows (and of padding), lines one after another; the first is 0. `longest` is
+    the length of the longest row.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     predicts: torch.Tensor
     targets: torch.Tensor
+    ends: torch.Tensor
+    longest: int
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        return Batch(*(value.to(device) for value in vars(self).values()))
+        """The same batch on a device; from pinned memory it travels while the device computes."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """The same batch in memory that a GPU can read by itself."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        tensors: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -88,6 +104,7 @@ def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     positions = torch.empty((len(bins), width), dtype=torch.int64)
     successors = torch.full((len(bins), width), IGNORED)
     counting = torch.arange(width)
+    ends = [0]
     for line, members in enumerate(bins):
         start = 0
         for row in (rows[member] for member in members):
@@ -96,9 +113,15 @@ def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
             positions[line, start:end] = counting[: end - start]
             successors[line, start : end - 1] = row.labels[1:]
             start = end
+            ends.append(line * width + end)
         positions[line, start:] = counting[: width - start]
+        if start < width:
+            ends.append((line + 1) * width)
     predicts = successors != IGNORED
-    return Batch(ids, positions, predicts, successors[predicts])
+    longest = max(end - start for start, end in pairwise(ends))
+    return Batch(
+        ids, positions, predicts, successors[predicts], torch.tensor(ends, dtype=torch.int32), longest
+    )
 
 
 class Plan:

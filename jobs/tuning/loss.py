@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
 from tuning.batches import Batch
+
+HeadLoss = Callable[[nn.Linear, Tensor, Tensor], Tensor]
+"""(output head, hidden states, targets) -> summed loss, without all logits in memory at once."""
 
 
 class SupervisedLoss(nn.Module):
@@ -16,23 +22,116 @@ class SupervisedLoss(nn.Module):
 
     The hidden states of tokens that predict nothing never reach the output head: with a vocabulary of tens of
     thousands and a short answer to a long prompt, that is most of the arithmetic and memory of a small
-    model's step.
+    model's step. `head_loss` takes the place of head and cross-entropy. `tells_documents`: attention is told
+    where rows end, besides by their positions.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, *, head_loss: HeadLoss | None = None, tells_documents: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
+        self.head_loss = head_loss
+        self.tells_documents = tells_documents
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """The sum (not the mean) of the loss over the batch's targets, in float32."""
-        return functional.cross_entropy(self.logits(batch), batch.targets, reduction="sum")
+        if self.head_loss is None:
+            return functional.cross_entropy(self.logits(batch), batch.targets, reduction="sum")
+        with self._head_gives_loss(self.head_loss, batch.targets):
+            loss: Tensor = self._call(batch)
+        return loss
 
-    def logits(self, batch: Batch) -> torch.Tensor:
+    def logits(self, batch: Batch) -> Tensor:
         """Float32 logits for the batch's targets, (targets, vocabulary)."""
+        return self._call(batch).float()
+
+    def _call(self, batch: Batch) -> Tensor:
+        """What the model says for the tokens that predict something."""
+        documents: dict[str, Any] = {}
+        if self.tells_documents:
+            documents = {f"cu_seq_lens_{side}": batch.ends for side in "qk"}
+            documents |= {f"max_length_{side}": batch.longest for side in "qk"}
         output: Any = self.model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             logits_to_keep=batch.predicts,
             use_cache=False,
+            **documents,
         )
-        return output.logits.float()  # type: ignore[no-any-return]
+        logits: Tensor = output.logits
+        return logits
+
+    @contextmanager
+    def _head_gives_loss(self, head_loss: HeadLoss, targets: Tensor) -> Iterator[None]:
+        """Let the output head return the summed loss instead of logits."""
+        head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        head.forward = lambda hidden: head_loss(head, hidden.reshape(-1, hidden.shape[-1]), targets)
+        try:
+            yield
+        finally:
+            del head.forward
+
+
+def usable_head_loss(model: Any, wanted: HeadLoss, device: torch.device) -> HeadLoss | None:
+    """`wanted` if the model's loss with it is the loss without it; None for a head that is no plain layer.
+
+    Some models do more with logits than the head makes of hidden states: these keep their own way.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or "forward" in vars(head):
+        return None
+    ids = torch.arange(16, device=device)[None] % head.out_features
+    ends = torch.tensor([0, 16], dtype=torch.int32, device=device)
+    batch = Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool), ids[0].flip(0), ends, 16)
+    with torch.no_grad():
+        plain = SupervisedLoss(model)(batch)
+        fused = SupervisedLoss(model, head_loss=wanted)(batch)
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
+    return wanted if torch.allclose(plain, fused, rtol=tolerance) else None
+
+
+def chunked_head_loss(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of a linear head, some tokens at a time: their logits become gradients where they lie."""
+    if head.bias is not None:
+        return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    loss: Tensor = _ChunkedHeadLoss.apply(hidden, head.weight, targets)
+    return loss
+
+
+class _ChunkedHeadLoss(Function):
+    """The gradients are made with the loss, so that a chunk's logits are needed once."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        trains_input, trains_weight, _ = ctx.needs_input_grad
+        for_hidden = torch.empty_like(hidden) if trains_input else None
+        for_weight = torch.zeros_like(weight, dtype=torch.float32) if trains_weight else None
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(targets), size := tokens_a_chunk(len(weight), hidden.device.type)):
+            part, wanted = hidden[start : start + size], targets[start : start + size, None]
+            logits = (part @ weight.t()).float()
+            total = logits.logsumexp(-1, keepdim=True)
+            loss += (total - logits.gather(1, wanted)).sum()
+            grad = logits.sub_(total).exp_()
+            grad.scatter_add_(1, wanted, grad.new_full(wanted.shape, -1.0))
+            if for_hidden is not None:
+                for_hidden[start : start + size] = grad.to(part.dtype) @ weight
+            if for_weight is not None:
+                for_weight += grad.t().to(part.dtype) @ part
+        ctx.made = (for_hidden, for_weight)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        made, ctx.made = ctx.made, None
+        return (*(None if part is None else part.mul_(grad) for part in made), None)
+
+
+def tokens_a_chunk(vocabulary: int, device_type: str) -> int:
+    """Tokens whose logits are in memory at once: what a processor's cache holds, or some of a GPU's memory.
+
+    At least 256: fewer would read the head's weights too often.
+    """
+    numbers = 1 << 26 if device_type == "cuda" else 1 << 20
+    return max(256, numbers // vocabulary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from tuning.batches import IGNORED, Plan, TokenRow, lay_out, pack, without_loss
 from tuning.config import TrainingConfig
-from tuning.loss import SupervisedLoss
+from tuning.loss import SupervisedLoss, chunked_head_loss, tokens_a_chunk, usable_head_loss
 
 
 def make_row(length: int, seed: int, supervised: int = 3) -> TokenRow:
@@ -59,6 +60,9 @@ def test_layout_puts_every_target_behind_the_token_that_predicts_it() -> None:
     lines, places = batch.predicts.nonzero(as_tuple=True)
     assert torch.equal(batch.input_ids[lines, places + 1], batch.targets)
     assert (batch.position_ids[lines, places + 1] == batch.position_ids[lines, places] + 1).all()
+    starts = (batch.position_ids.flatten() == 0).nonzero().flatten().tolist()
+    assert batch.ends.tolist() == [*starts, batch.input_ids.numel()], "a row begins where positions do"
+    assert batch.longest == 9
 
 
 def test_a_row_without_loss_adds_nothing(mini_model: Path) -> None:
@@ -101,3 +105,36 @@ def test_the_loss_is_the_one_of_full_logits(mini_model: Path) -> None:
     logits = model(input_ids=row.ids.long()[None]).logits
     expected = functional.cross_entropy(logits[0, :-1], labels[0, 1:], ignore_index=IGNORED, reduction="sum")
     assert SupervisedLoss(model)(lay_out([row], pad_id=0)).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("trains_head", [False, True])
+def test_the_chunked_loss_has_the_gradients_of_the_plain_one(mini_model: Path, trains_head: bool) -> None:
+    """A head that is trained is tied to the embeddings: their gradient has two parts."""
+    gradients, totals = [], []
+    for head_loss in (None, chunked_head_loss):
+        model = load(mini_model)
+        model.get_output_embeddings().weight.requires_grad = trains_head  # type: ignore[operator]
+        loss = SupervisedLoss(model, head_loss=head_loss)
+        rows = [make_row(200, place, supervised=180) for place in range(4)]
+        batch = lay_out(rows, pad_id=0)
+        assert len(batch.targets) > tokens_a_chunk(2048, "cpu"), "one chunk would prove little"
+        total = loss(batch) / 10
+        total.backward()
+        totals.append(total.item())
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert totals[1] == pytest.approx(totals[0], rel=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert (gradients[1][name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_a_head_loss_is_used_only_where_it_gives_the_models_loss(mini_model: Path) -> None:
+    model: Any = load(mini_model)
+    assert usable_head_loss(model, chunked_head_loss, torch.device("cpu")) is chunked_head_loss
+
+    def scaled(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return chunked_head_loss(head, 2 * hidden, targets)
+
+    assert usable_head_loss(model, scaled, torch.device("cpu")) is None
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    assert usable_head_loss(model, chunked_head_loss, torch.device("cpu")) is None

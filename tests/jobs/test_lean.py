@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from test_batches import make_row
+from transformers import AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
 
+from tuning.batches import lay_out
 from tuning.config import MethodConfig
-from tuning.lean import make_lean
+from tuning.lean import Parts, make_lean
+from tuning.loss import SupervisedLoss
 from tuning.methods import METHODS
 
 
@@ -32,11 +36,11 @@ def loss_and_gradients(model: torch.nn.Module) -> tuple[float, dict[str, torch.T
 @pytest.mark.parametrize(
     ("method", "layers"),
     [
-        (MethodConfig(rank=4), 5 + 8),
-        (MethodConfig(name="rslora", rank=4), 5 + 8),
-        (MethodConfig(name="dora", rank=4), 5),
-        (MethodConfig(name="adalora", rank=4), 5),
-        (MethodConfig(name="full"), 5),
+        (MethodConfig(rank=4), 5 + 4 + 8),
+        (MethodConfig(name="rslora", rank=4), 5 + 4 + 8),
+        (MethodConfig(name="dora", rank=4), 5 + 4),
+        (MethodConfig(name="adalora", rank=4), 5 + 4),
+        (MethodConfig(name="full"), 5 + 4),
     ],
     ids=["lora", "rslora", "dora", "adalora", "full"],
 )
@@ -52,7 +56,7 @@ def test_lean_layers_have_the_same_gradients(mini_model: Path, method: MethodCon
 
 
 def test_layers_that_compute_something_else_stay(mini_model: Path) -> None:
-    assert make_lean(make_model(mini_model, MethodConfig(rank=4, dropout=0.1))) == 5
+    assert make_lean(make_model(mini_model, MethodConfig(rank=4, dropout=0.1))) == 5 + 4
     model = make_model(mini_model, MethodConfig(rank=4))
 
     class ShiftedRMSNorm(torch.nn.Module):
@@ -69,3 +73,64 @@ def test_layers_that_compute_something_else_stay(mini_model: Path) -> None:
     make_lean(model)
     with model.disable_adapter():  # type: ignore[operator]
         assert torch.allclose(model(input_ids=torch.tensor([[5, 6]])).logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 300, 40])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_long_lines_are_attended_to_row_by_row(window: int | None, kv_heads: int) -> None:
+    """Rows of 300, 200 and 60 tokens; positions are rotated in part of each head only, as in Phi-4-mini."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.75}
+    shape = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    config = Phi3Config(
+        **shape,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        sliding_window=window,
+        rope_parameters=rope,
+        pad_token_id=0,
+    )
+    torch.manual_seed(5)
+    model = Phi3ForCausalLM(config)
+    lean = copy.deepcopy(model)
+    assert make_lean(lean) == 5 + 4
+    batch = lay_out([make_row(length, length, supervised=length) for length in (300, 200, 60)], pad_id=0)
+    assert batch.input_ids.shape == (2, 304)
+    losses = [SupervisedLoss(one, tells_documents=True)(batch) for one in (model, lean)]
+    for loss in losses:
+        loss.backward()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-6)
+    for (name, expected), (_, found) in zip(model.named_parameters(), lean.named_parameters(), strict=True):
+        assert expected.grad is not None
+        assert found.grad is not None
+        assert (found.grad - expected.grad).norm() <= 1e-4 * expected.grad.norm(), name
+
+
+def test_a_cache_is_filled_as_before(mini_model: Path) -> None:
+    model, lean = make_model(mini_model, MethodConfig(rank=4)), make_model(mini_model, MethodConfig(rank=4))
+    make_lean(lean)
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        texts = [one.generate(input_ids=ids, max_new_tokens=8, do_sample=False) for one in (model, lean)]  # type: ignore[operator]
+    assert torch.equal(*texts)
+
+
+def test_in_bf16_norms_stay_and_the_rest_is_lean(mini_model: Path) -> None:
+    model, lean = (make_model(mini_model, MethodConfig(rank=4)).bfloat16() for _ in range(2))
+    assert make_lean(lean, Parts(rms_norm=None)) == 4 + 8
+    (expected, gradients), (loss, lean_gradients) = loss_and_gradients(model), loss_and_gradients(lean)
+    assert loss == pytest.approx(expected, rel=1e-2)
+    for name, gradient in gradients.items():
+        assert (lean_gradients[name] - gradient).norm() <= 0.1 * gradient.norm(), name
+
+
+def test_weights_in_fp32_under_autocast(mini_model: Path) -> None:
+    def autocast() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    model, lean = (make_model(mini_model, MethodConfig(name="full")) for _ in range(2))
+    assert make_lean(lean, autocast=autocast) == 5 + 4
+    with autocast():
+        (expected, gradients), (loss, lean_gradients) = loss_and_gradients(model), loss_and_gradients(lean)
+    assert loss == pytest.approx(expected, rel=1e-2)
+    for name, gradient in gradients.items():
+        assert (lean_gradients[name] - gradient).norm() <= 0.1 * gradient.norm(), name
