@@ -28,26 +28,25 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from tuning import distributed, outcome
 from tuning.batches import lay_out, without_loss
-from tuning.bootstrap import summary
 from tuning.config import Config, read_config
 from tuning.distributed import Processes
 from tuning.errors import FailedError, InputError, StoppedError
 from tuning.evaluation import Scores
-from tuning.events import EventLog, say, write_json
-from tuning.failures import explain
-from tuning.methods import METHODS, quantization_of
-from tuning.models import save_model
+from tuning.events import EventLog, say
+from tuning.failures import diverged, tell_end
+from tuning.methods import METHODS
 from tuning.optimization import learning_rate, set_learning_rate
-from tuning.prompts import Manner, write_manner
+from tuning.outputlock import OutputLock
+from tuning.results import save_result
 from tuning.run import Files, Run, prepare
-from tuning.steplog import StepLog
+from tuning.steplog import Spikes, StepLog
 from tuning.stopping import StopRequest
 from tuning.tasks import TASKS
 
@@ -65,11 +64,12 @@ def train(config: Config, files: Files) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"Cannot write to {files.output}: {reason}; try another --output.") from error
-    with log as events, StopRequest() as stop:
+    with log as events, StopRequest() as stop, OutputLock(files.output) as lock:
         try:
+            processes.together(lambda: lock.take() if processes.is_first else None)
             run_to_end(config, files, processes, stop, events)
         except Exception as error:
-            told = _tell_end(processes.blame(error), files.output, stop, events)
+            told = tell_end(processes.blame(error), files.output, stop, events)
             processes.leave(told)
             raise told from error
     processes.leave()
@@ -88,14 +88,13 @@ def run_to_end(
     events.write("started", **run.describe())
     if processes.is_first:
         say(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.describe().items()))
-    for warning in run.data.warnings():
-        events.write("warning", message=warning)
-        if processes.is_first:
-            say(f"warning: {warning}")
+    for sentence in run.data.warnings():
+        run.warn(sentence)
     before = outcome.read_scores(files.output / outcome.BEFORE) or evaluate(run, "before")
     if processes.is_first:
         outcome.write_scores(files.output / outcome.BEFORE, before)
     take_all_steps(run)
+    take_best(run)
     after = evaluate(run, "after")
     weights = run.strategy.whole_weights()
     if processes.is_first:
@@ -104,33 +103,41 @@ def run_to_end(
 
 
 def take_all_steps(run: Run) -> None:
-    """Train from `run.progress` to the last step; when asked to stop, save and raise StoppedError."""
-    training, plan, progress = run.config.training, run.plan, run.progress
-    log = StepLog(run.events, run.processes, plan, every=training.log_every_steps)
-    while progress.step < plan.steps:
+    """Train from `run.progress` to the end; when asked to stop, save and raise StoppedError."""
+    plan, progress = run.plan, run.progress
+    log = StepLog(run.events, run.processes, plan, every=run.config.training.log_every_steps)
+    spikes = Spikes(run.warn)
+    if run.owes_validation():  # it was cut off
+        between_steps(run)
+    while not run.is_over():
         start = time.perf_counter()
-        rate = learning_rate(progress.step, plan.steps, training)
+        rate = learning_rate(progress.step, plan.steps, run.config.training)
         set_learning_rate(run.optimizer, rate)
         loss, norm, asked_to_stop = take_step(run, progress.step)
         run.holdings.report_once(run.events, run.processes)
         tokens = plan.tokens_of_step(progress.step)
         seconds = time.perf_counter() - start
 
-        progress.step += 1
-        progress.tokens_seen += tokens
-        progress.train_loss = loss
-        progress.train_seconds += seconds
+        progress.add_step(loss=loss, tokens=tokens, seconds=seconds)
         log.add(progress, seconds=seconds, tokens=tokens, loss=loss, learning_rate=rate, grad_norm=norm)
-
-        is_last = progress.step == plan.steps
-        ends_epoch = is_last or progress.step % plan.steps_an_epoch == 0
+        spikes.look(progress.step, norm)
         if asked_to_stop:
             save_checkpoint(run)
             raise StoppedError(asked_to_stop, progress.step)
-        if not is_last and (ends_epoch or _is_due(progress.step, training.evaluate_every_steps)):
-            validate(run)  # after the last step the evaluation does it
-        if ends_epoch or _is_due(progress.step, training.checkpoint_every_steps):
-            save_checkpoint(run)
+        between_steps(run)
+
+
+def between_steps(run: Run) -> None:
+    """Validate and save a checkpoint, where it is time for them."""
+    is_best = False
+    if run.owes_validation():
+        try:
+            is_best = validate(run)
+        except StoppedError:
+            save_checkpoint(run)  # the run goes on from here, with this validation
+            raise
+    if run.is_checkpoint_due(is_best=is_best):
+        save_checkpoint(run)
 
 
 def take_step(run: Run, step: int) -> tuple[float, float, int]:
@@ -156,25 +163,35 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
     norm = run.strategy.clip()
     run.holdings.look()
     if not (math.isfinite(total) and math.isfinite(norm)):
-        raise FailedError(
-            f"Loss {total / targets:.4g} and gradient norm {norm:.4g} at step {step + 1} are no numbers; "
-            "lower training.learning_rate or training.max_grad_norm, or give training.precision fp32."
-        )
+        if step:
+            save_checkpoint(run)  # the weights are still those of the step before
+        raise diverged(step, total / targets, norm)
     run.strategy.step()
     run.around_step.after(step + 1)
     run.strategy.forget_gradients()
     return total / targets, norm, (run.stop.signal_number or signal.SIGTERM) if stops else 0
 
 
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
+def validate(run: Run) -> bool:
+    """Measure the loss on the held-out rows; returns whether it is the best so far."""
+    metrics = run.scorer.losses(run.held_out)
+    is_best = run.progress.note_validation(metrics["loss"])
+    run.events.write("validation", step=run.progress.step, loss=metrics["loss"])
+    if run.is_out_of_patience():
+        run.events.write("stopped_early", step=run.progress.step, best_step=run.progress.best_step)
+    return is_best
 
 
-def validate(run: Run) -> None:
-    """Measure the loss on the held-out rows."""
-    if run.held_out:
-        run.progress.validation_loss = run.scorer.losses(run.held_out)["loss"]
-        run.events.write("validation", step=run.progress.step, loss=run.progress.validation_loss)
+def take_best(run: Run) -> None:
+    """Go back to the weights of the lowest validation loss, where the config wants that."""
+    progress = run.progress
+    if not run.config.training.keep_best or progress.best_step in (None, progress.step):
+        return
+    if damage := run.checkpoints.load_best(progress, run.strategy):
+        run.warn(f"Checkpoint {progress.best_step}, the best, is damaged ({damage}); the last is taken.")
+        return
+    run.model_step = progress.best_step
+    run.events.write("best", step=progress.best_step, loss=progress.best_loss)
 
 
 def evaluate(run: Run, when: str) -> Scores:
@@ -182,7 +199,7 @@ def evaluate(run: Run, when: str) -> Scores:
     if not run.held_out:
         return Scores({}, [])
     scores = TASKS[run.config.task].score(run.scorer, run.held_out)
-    if when == "after":
+    if when == "after" and not run.config.training.keep_best:
         run.progress.validation_loss = scores.metrics["loss"]
         run.events.write("validation", step=run.progress.step, loss=scores.metrics["loss"])
     run.events.write("evaluation", when=when, metrics=scores.metrics, rows=len(run.held_out))
@@ -193,67 +210,6 @@ def save_checkpoint(run: Run) -> None:
     """Let every process write what it holds of a checkpoint."""
     path = run.checkpoints.save(run.progress, run.strategy)
     run.events.write("checkpoint", step=run.progress.step, path=str(path.relative_to(run.files.output)))
-
-
-def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, torch.Tensor] | None) -> None:
-    """Write the model, the samples and at last result.json, whose presence means success.
-
-    `weights` are the model's state where the model itself holds only a part of it.
-    """
-    output, config, files, task = run.files.output, run.config, run.files, TASKS[run.config.task]
-    method = METHODS[config.method.name]
-    model_hashes = outcome.fill_folder_atomically(
-        output / outcome.MODEL,
-        lambda folder: _fill(folder, run, weights),
-    )
-    outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
-    parameters, trainable = run.sizes
-    run.events.write("finished", steps=run.progress.step, metrics=after.metrics)
-    result = {
-        "task": config.task,
-        "method": config.method.name,
-        "base_model": files.model,
-        "adapter": method.is_adapter,
-        "mergeable": method.is_adapter and method.is_mergeable,
-        "quantization": quantization_of(config.method),
-        **summary(task, before, after, config.training.seed),
-        "rows": run.data.count_rows(len(run.held_out)),
-        "warnings": run.data.warnings(),
-        "contamination": run.data.contamination.to_dict(),
-        "steps": run.progress.step,
-        "tokens_seen": run.progress.tokens_seen,
-        "train_loss": run.progress.train_loss,
-        "validation_loss": run.progress.validation_loss,
-        "train_seconds": round(run.progress.train_seconds, 3),
-        "parameters": parameters,
-        "trainable_parameters": trainable,
-        "trainable_share": round(trainable / parameters, 6),
-        "hashes": {**outcome.hashes_of(files.sources), "model": model_hashes},
-    }
-    write_json(output / outcome.RESULT, result)
-
-
-def _fill(folder: Path, run: Run, weights: Mapping[str, torch.Tensor] | None) -> None:
-    """Write the model and how it is asked into a folder."""
-    save_model(folder, run.model, run.tokenizer, run.data.labels, weights)
-    write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
-
-
-def _tell_end(error: Exception, output: Path, stop: StopRequest, events: EventLog) -> Exception:
-    """Write what ended the run to the events, if that is still possible; returns the error to raise."""
-    if stop.signal_number and not isinstance(error, StoppedError):
-        error = StoppedError(stop.signal_number, 0)  # the other processes were faster to leave
-    known = isinstance(error, InputError | FailedError | StoppedError)
-    if not known and (sentence := explain(error, output)):
-        error = FailedError(sentence)
-    try:
-        if isinstance(error, StoppedError):
-            events.write("stopped", reason=error.reason, step=error.step)
-        else:
-            events.write("failed", message=str(error))
-    except OSError as full:
-        say(f"The event log could not be written: {full.strerror or full}.")
-    return error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

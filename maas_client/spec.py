@@ -189,6 +189,12 @@ class TrainingSpec(Part):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
 
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations in a row without a lower validation loss."""
+
+    keep_best: bool = False
+    """Make the model of the lowest validation loss the result, instead of the last one."""
+
 
 class EvaluationSpec(Part):
     """How the model is measured before and after training."""

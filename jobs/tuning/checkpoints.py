@@ -9,11 +9,12 @@ to go on exactly as if nothing had happened, in as many processes as one likes.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -28,19 +29,48 @@ from tuning.pieces import Piece, Stored, write_pieces
 WEIGHTS, MOMENTS = "weights-{:05d}.safetensors", "optimizer-{:05d}.safetensors"
 STATE, MANIFEST = "state.json", "manifest.json"
 WRITING = ".writing-"
+FIRST_LOSSES = 10  # how many a capsule holds
 SEEN_WITHIN_S = 60.0
 """So long may a file of another machine take to be seen on this one, where both have mounted the output."""
 
 
 @dataclass
 class Progress:
-    """How far a run has come: optimizer steps, tokens trained on, seconds in training, last loss."""
+    """How far a run has come: optimizer steps, tokens trained on, seconds in training, last losses.
+
+    `validated_step` is the step whose validation is in here; `best_step` the one with the lowest validation
+    loss, and `without_improvement` counts the validations since. `first_losses` are those of the first steps.
+    """
 
     step: int = 0
     tokens_seen: int = 0
     train_seconds: float = 0.0
     train_loss: float | None = None
     validation_loss: float | None = None
+    validated_step: int | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    without_improvement: int = 0
+    first_losses: list[float] = field(default_factory=list)
+
+    def add_step(self, *, loss: float, tokens: int, seconds: float) -> None:
+        """Take note of a finished step."""
+        self.step += 1
+        self.tokens_seen += tokens
+        self.train_loss = loss
+        self.train_seconds += seconds
+        if self.step <= FIRST_LOSSES:
+            self.first_losses.append(loss)
+
+    def note_validation(self, loss: float) -> bool:
+        """Take note of the validation loss at this step; returns whether it is the lowest so far."""
+        self.validation_loss, self.validated_step = loss, self.step
+        is_best = loss < (math.inf if self.best_loss is None else self.best_loss)
+        if is_best:
+            self.best_loss, self.best_step, self.without_improvement = loss, self.step, 0
+        else:
+            self.without_improvement += 1
+        return is_best
 
 
 class Holder(Protocol):
@@ -54,12 +84,19 @@ class Holder(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder; only the newest `keep` stay. All processes call together."""
+    """The checkpoints of one run, in a folder. All processes call together.
 
-    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+    The newest `keep` stay, and with `keep_best` the one of the best validation loss.
+    """
+
+    def __init__(self, folder: Path, keep: int, processes: Processes, *, keep_best: bool = False) -> None:
         self.folder = folder
-        self.keep = keep
+        self.keep, self.keep_best = keep, keep_best
         self.processes = processes
+
+    def of_step(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self.folder / f"step-{step:06d}"
 
     def save(self, progress: Progress, holder: Holder) -> Path:
         """Write a checkpoint and drop the oldest.
@@ -67,7 +104,7 @@ class Checkpoints:
         Raises OSError, SafetensorError, or FailedError where another process could not write; then nothing is
         left behind.
         """
-        target = self.folder / f"step-{progress.step:06d}"
+        target = self.of_step(progress.step)
         temporary = self.folder / f"{WRITING}{target.name}"
         together, is_first = self.processes.together, self.processes.is_first
         try:
@@ -108,8 +145,10 @@ class Checkpoints:
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         sync_folder(self.folder, files=False)
+        best = self.of_step(progress.best_step) if self.keep_best and progress.best_step else None
         for old in self.newest_first()[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old != best:
+                shutil.rmtree(old, ignore_errors=True)
 
     def newest_first(self) -> list[Path]:
         """The checkpoint folders, whole or damaged."""
@@ -119,6 +158,17 @@ class Checkpoints:
         """Put the newest undamaged checkpoint into a strategy; Progress() if there is none."""
         chosen = self.processes.together(lambda: self._newest_whole() if self.processes.is_first else None)[0]
         return self.load(self.folder / chosen, holder) if chosen else Progress()
+
+    def load_best(self, progress: Progress, holder: Holder) -> str:
+        """Put the checkpoint of the best validation loss into a strategy.
+
+        Returns "", or what is wrong with it; then nothing is changed.
+        """
+        path = self.of_step(progress.best_step or 0)
+        damage = self.processes.together(lambda: _damage(path) if self.processes.is_first else "")[0]
+        if not damage:
+            self.load(path, holder)
+        return damage
 
     def load(self, path: Path, holder: Holder) -> Progress:
         """Put a checkpoint into a strategy. Raises FailedError if it belongs to another model."""

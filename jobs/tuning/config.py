@@ -70,6 +70,8 @@ class TrainingConfig:
     evaluate_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2
+    early_stopping_patience: int | None = None  # validations without improvement
+    keep_best: bool = False
 
 
 @dataclass(frozen=True)

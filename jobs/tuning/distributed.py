@@ -48,13 +48,6 @@ class Processes:
             dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
-    def sum_table(self, table: torch.Tensor) -> list[list[float]]:
-        """A table of numbers summed over all processes, row by row; every process must call it."""
-        if self.count > 1:
-            dist.all_reduce(table)
-        rows: list[list[float]] = table.tolist()
-        return rows
-
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:
@@ -68,9 +61,9 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def gather_rows(self, mine: list[list[int]]) -> list[list[int]]:
-        """Put together the token lists that each process made of its share `rows[rank::count]`."""
-        shares = self.gather(mine)
+    def share_out(self, work: Callable[[], list[T]]) -> list[T]:
+        """What each process makes of its share `rows[rank::count]`, put together in the order of the rows."""
+        shares = self.together(work)
         return [shares[place % self.count][place // self.count] for place in range(sum(map(len, shares)))]
 
     def agree(self, choice: torch.Tensor) -> torch.Tensor:
@@ -82,20 +75,24 @@ class Processes:
     def together(self, work: Callable[[], T]) -> list[T]:
         """Let each process do its part of something; returns what each made.
 
-        Where one fails all raise: that one its error, the others FailedError with its words.
+        Where one fails all raise: that one its error, the others FailedError with its words; where one was
+        asked to stop, all raise StoppedError.
         """
         made, error = None, None
         try:
             made = work()
         except Exception as caught:  # noqa: BLE001 - the others must hear of it before it goes on
             error = caught
-        told = self.gather((made, None if error is None else str(error) or type(error).__name__))
+        stop = (error.signal_number, error.step) if isinstance(error, StoppedError) else None
+        told = self.gather((made, None if error is None else str(error) or type(error).__name__, stop))
         if error is not None:
             raise error
-        for rank, (_, words) in enumerate(told):
+        for rank, (_, words, stop) in enumerate(told):
+            if stop is not None:
+                raise StoppedError(*stop)
             if words is not None:
                 raise FailedError(f"Process {rank} of {self.count} failed: {words}")
-        return [value for value, _ in told]  # type: ignore[misc]
+        return [value for value, _, _ in told]  # type: ignore[misc]
 
     def blame(self, error: Exception) -> Exception:
         """The error, or what lies behind it: another process that failed, vanished or was asked to stop."""

@@ -21,6 +21,7 @@ class StoppedError(Exception):
     """Somebody asked to stop (SIGTERM, Ctrl-C). `step` is the step that the newest checkpoint holds."""
 
     def __init__(self, signal_number: int, step: int) -> None:
+        self.signal_number = signal_number
         self.reason = signal.Signals(signal_number).name
         self.step = step
         self.exit_code = 128 + signal_number

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
@@ -29,6 +29,7 @@ from tuning.templates import template_facts
 
 __all__ = ["HeldOut", "Scorer", "Scores", "hold"]
 
+T = TypeVar("T")
 TOKENS_A_BATCH = 8192
 
 
@@ -118,13 +119,24 @@ class Scorer:
         """The numbers of the rows that this process works on."""
         return range(rows) if self.in_step else range(self.processes.rank, rows, self.processes.count)
 
+    def _share_out(self, work: Callable[[], list[T]]) -> list[T]:
+        """What all processes make of the rows; a stop request or an error of one of them is everybody's."""
+        return work() if self.in_step else self.processes.share_out(work)
+
     def losses(self, rows: Sequence[HeldOut]) -> dict[str, float]:
         """Mean loss, perplexity and accuracy over the supervised tokens of all rows."""
         return token_metrics(self.row_losses(rows))
 
-    @torch.no_grad()
     def row_losses(self, rows: Sequence[HeldOut]) -> list[list[float]]:
         """(summed loss, supervised tokens, tokens guessed right) of each row."""
+        return self.losses_of([held.rows for held in rows])
+
+    def losses_of(self, rows: Sequence[Sequence[TokenRow]]) -> list[list[float]]:
+        """The same of rows of tokens, each in one or several parts."""
+        return self._share_out(lambda: self._own_losses(rows))
+
+    @torch.no_grad()
+    def _own_losses(self, rows: Sequence[Sequence[TokenRow]]) -> list[list[float]]:
         device = self.processes.device
         table = torch.zeros(len(rows), 3, dtype=torch.float64, device=device)
         for owners, members in self._token_batches(rows):
@@ -135,11 +147,14 @@ class Scorer:
             losses = functional.cross_entropy(logits, batch.targets, reduction="none")
             right = logits.argmax(-1) == batch.targets
             table.index_add_(0, row, torch.stack([losses, torch.ones_like(losses), right], dim=1).double())
-        return table.tolist() if self.in_step else self.processes.sum_table(table)
+        mine: list[list[float]] = table[list(self._mine(len(rows)))].tolist()
+        return mine
 
-    def _token_batches(self, rows: Sequence[HeldOut]) -> Iterator[tuple[list[int], list[TokenRow]]]:
+    def _token_batches(
+        self, rows: Sequence[Sequence[TokenRow]]
+    ) -> Iterator[tuple[list[int], list[TokenRow]]]:
         """(the row's number of each member, members) of each batch of this process."""
-        mine = [(number, row) for number in self._mine(len(rows)) for row in rows[number].rows]
+        mine = [(number, row) for number in self._mine(len(rows)) for row in rows[number]]
         longest = max((len(row.ids) for _, row in mine), default=0)
         for places in pack([len(row.ids) for _, row in mine], max(TOKENS_A_BATCH, longest)):
             yield [mine[place][0] for place in places], [mine[place][1] for place in places]
@@ -210,6 +225,13 @@ class Scorer:
 
         `answer` gets prompts and the numbers of their rows.
         """
+        return self._share_out(lambda: self._own_answers(rows, answer))
+
+    def _own_answers(
+        self,
+        rows: Sequence[HeldOut],
+        answer: Callable[[list[list[int]], list[int]], list[list[int]]],
+    ) -> list[list[int]]:
         limit, mine = self._prompt_limit(), self._mine(len(rows))
         prompts = [rows[number].prompt[-limit:] for number in mine]
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
@@ -222,7 +244,7 @@ class Scorer:
                 answers = answer([prompts[one] for one in members], [mine[one] for one in members])
             for place, result in zip(members, answers, strict=True):
                 results[place] = result
-        return results if self.in_step else self.processes.gather_rows(results)
+        return results
 
     def _prompt_limit(self) -> int:
         """The longest prompt that leaves room for an answer; of a longer one the end is kept."""

@@ -1,12 +1,17 @@
-"""What a full disk or a lack of memory looks like, and the one sentence to say about it."""
+"""What ends a run without its result, and the one sentence to say about it."""
 
 from __future__ import annotations
 
 import errno
+import math
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+
+from tuning.errors import FailedError, InputError, StoppedError
+from tuning.events import EventLog, say
+from tuning.stopping import StopRequest
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "bad_alloc")
 DISK_FULL_SIGNS = ("no space left", "os error 28", "disk quota")
@@ -30,3 +35,34 @@ def explain(error: BaseException, output: Path) -> str | None:
     if isinstance(error, OSError):
         return f"Cannot write to {output}: {error.strerror or error}; try another --output."
     return None
+
+
+def diverged(step: int, loss: float, norm: float) -> FailedError:
+    """What to say of a step (from 0) whose loss or gradients are no numbers."""
+    what = (
+        f"The gradients of step {step + 1} exploded (norm {norm:.4g}, loss {loss:.4g})"
+        if math.isfinite(loss)
+        else f"The loss of step {step + 1} is no number ({loss:.4g})"
+    )
+    kept = f"checkpoint step-{step:06d} has the weights before it" if step else "nothing was learned yet"
+    return FailedError(
+        f"{what}; {kept}. Change the job: lower training.learning_rate or training.max_grad_norm, or give "
+        "training.precision fp32."
+    )
+
+
+def tell_end(error: Exception, output: Path, stop: StopRequest, events: EventLog) -> Exception:
+    """Write what ended the run to the events, if that is still possible; returns the error to raise."""
+    if stop.signal_number and not isinstance(error, StoppedError):
+        error = StoppedError(stop.signal_number, 0)  # the other processes were faster to leave
+    known = isinstance(error, InputError | FailedError | StoppedError)
+    if not known and (sentence := explain(error, output)):
+        error = FailedError(sentence)
+    try:
+        if isinstance(error, StoppedError):
+            events.write("stopped", reason=error.reason, step=error.step)
+        else:
+            events.write("failed", message=str(error))
+    except OSError as full:
+        say(f"The event log could not be written: {full.strerror or full}.")
+    return error

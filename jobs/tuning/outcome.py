@@ -27,6 +27,9 @@ FREE_KEYS = {
 }
 
 
+_DECIDING = {"evaluate_every_steps"}  # where validation decides when to stop, or what to keep
+
+
 def describe(config: Config, sources: dict[str, Path], chosen: dict[str, Any]) -> dict[str, Any]:
     """What the output's config.json holds: the config, what was chosen, hashes of the sources."""
     return {**asdict(config), "chosen": chosen, "hashes": hashes_of(sources)}
@@ -59,7 +62,9 @@ def check_same_run(earlier: dict[str, Any], now: dict[str, Any], output: Path) -
         _flat({part: now[part] for part in parts}),
     )
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    changed = [key for key in changed if key.rpartition(".")[2] not in FREE_KEYS]
+    training = now["training"]
+    free = FREE_KEYS - (_DECIDING if training["early_stopping_patience"] or training["keep_best"] else set())
+    changed = [key for key in changed if key.rpartition(".")[2] not in free]
     if changed:
         raise InputError(
             f"{output} holds another run ({', '.join(changed[:5])} differ); give another --output."

@@ -19,7 +19,7 @@ from tuning.device import choose_precision, needs_checkpointing
 from tuning.distributed import Processes
 from tuning.errors import InputError, StoppedError
 from tuning.evaluation import Scorer, hold
-from tuning.events import EventLog, write_json
+from tuning.events import EventLog, say, write_json
 from tuning.holdings import Holdings
 from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
@@ -72,9 +72,11 @@ class Run:
     checkpoints: Checkpoints
 
     def __post_init__(self) -> None:
-        self.model: Any = self.loss.model
+        self.model: Any = self.strategy.model
         self.optimizer = self.strategy.optimizer
         self.around_step: AroundStep = NothingMore()
+        self.model_step: int | None = None  # where the model is not that of the last step
+        self.warnings: list[str] = []
         self.holdings = Holdings(self.strategy)
         held_out = self.data.validation_sample(self.config.evaluation.max_rows, self.config.training.seed)
         source = self.files.validation or self.files.train
@@ -89,6 +91,48 @@ class Run:
             check=self._stop_if_asked,
             in_step=self.config.distributed.strategy in SHARDS_MODEL,
         )
+
+    def warn(self, sentence: str) -> None:
+        """Say what speaks against trusting the result: to people, to the events, and in the result."""
+        self.warnings.append(sentence)
+        self.events.write("warning", message=sentence)
+        if self.processes.is_first:
+            say(f"warning: {sentence}")
+
+    def is_over(self) -> bool:
+        """Whether no step is left to take."""
+        return self.progress.step >= self.plan.steps or self.is_out_of_patience()
+
+    def is_out_of_patience(self) -> bool:
+        """Whether the validation loss has not fallen for as long as the config waits for it."""
+        patience = self.config.training.early_stopping_patience
+        return patience is not None and self.progress.without_improvement >= patience
+
+    def owes_validation(self) -> bool:
+        """Whether the validation of this step is due and has not been made.
+
+        After the last step the evaluation does it, unless the best model is wanted.
+        """
+        step, training = self.progress.step, self.config.training
+        if not self.held_out or step in (0, self.progress.validated_step):
+            return False
+        if step == self.plan.steps:
+            return training.keep_best
+        return self._ends_epoch() or _is_due(step, training.evaluate_every_steps)
+
+    def is_checkpoint_due(self, *, is_best: bool) -> bool:
+        """Whether a checkpoint of this step, which may have the best validation so far, is to be saved."""
+        training = self.config.training
+        return (
+            self._ends_epoch()
+            or self.is_over()
+            or (is_best and training.keep_best)
+            or _is_due(self.progress.step, training.checkpoint_every_steps)
+        )
+
+    def _ends_epoch(self) -> bool:
+        step = self.progress.step
+        return step == self.plan.steps or step % self.plan.steps_an_epoch == 0
 
     def _stop_if_asked(self) -> None:
         """Raise StoppedError after a stop signal; where processes must keep in step, all stop together."""
@@ -125,6 +169,10 @@ class Run:
             "validation_rows": len(self.held_out),
             "truncated_rows": self.data.truncated,
         }
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 def prepare(config: Config, files: Files, processes: Processes, stop: StopRequest, events: EventLog) -> Run:
@@ -169,7 +217,12 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         stop=stop,
         events=events,
         progress=Progress(),
-        checkpoints=Checkpoints(files.output / "checkpoints", training.keep_checkpoints, processes),
+        checkpoints=Checkpoints(
+            files.output / "checkpoints",
+            training.keep_checkpoints,
+            processes,
+            keep_best=training.keep_best,
+        ),
     )
 
 

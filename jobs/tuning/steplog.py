@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 from tuning.batches import Plan
@@ -12,6 +15,7 @@ from tuning.distributed import Processes
 from tuning.events import EventLog
 
 SHORTEST_GAP_S = 0.2
+SPIKE, USUAL_STEPS = 100.0, 20
 
 
 class StepLog:
@@ -51,3 +55,22 @@ class StepLog:
         if self.every is not None:
             return step % self.every == 0
         return time.monotonic() - self._written_at >= SHORTEST_GAP_S
+
+
+class Spikes:
+    """Tells once when the gradient norm leaps far above what it was in the steps before."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell: Callable[[str], None] | None = tell
+        self._norms: deque[float] = deque(maxlen=USUAL_STEPS)
+
+    def look(self, step: int, norm: float) -> None:
+        """Take note of a step's gradient norm."""
+        usual = median(self._norms) if len(self._norms) == USUAL_STEPS else norm
+        if self._tell and norm > SPIKE * usual:
+            self._tell(
+                f"The gradients explode: their norm is {norm:.4g} at step {step} and was {usual:.4g}. "
+                "They are scaled down to training.max_grad_norm; lower training.learning_rate if that recurs."
+            )
+            self._tell = None
+        self._norms.append(norm)

@@ -1,0 +1,71 @@
+"""What a finished run leaves: the model, the samples, and at last the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuning import outcome
+from tuning.bootstrap import summary
+from tuning.evaluation import Scores
+from tuning.events import write_json
+from tuning.methods import METHODS, quantization_of
+from tuning.models import save_model
+from tuning.prompts import Manner, write_manner
+from tuning.run import Run
+from tuning.tasks import TASKS
+
+
+def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Write the model, the samples and at last result.json, whose presence means success. Raises OSError.
+
+    `weights` are the model's state where the model itself holds only a part of it.
+    """
+    output = run.files.output
+    model_hashes = outcome.fill_folder_atomically(
+        output / outcome.MODEL, lambda folder: _fill(folder, run, weights)
+    )
+    outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
+    result = describe_result(run, before, after)
+    result["hashes"] = {**outcome.hashes_of(run.files.sources), "model": model_hashes}
+    run.events.write("finished", steps=run.progress.step, metrics=after.metrics)
+    write_json(output / outcome.RESULT, result)
+
+
+def describe_result(run: Run, before: Scores, after: Scores) -> dict[str, Any]:
+    """What result.json says, but for the hashes."""
+    config, progress = run.config, run.progress
+    method = METHODS[config.method.name]
+    parameters, trainable = run.sizes
+    return {
+        "task": config.task,
+        "method": config.method.name,
+        "base_model": run.files.model,
+        "adapter": method.is_adapter,
+        "mergeable": method.is_adapter and method.is_mergeable,
+        "quantization": quantization_of(config.method),
+        **summary(TASKS[config.task], before, after, config.training.seed),
+        "rows": run.data.count_rows(len(run.held_out)),
+        "warnings": run.warnings,
+        "contamination": run.data.contamination.to_dict(),
+        "steps": progress.step,
+        "model_step": run.model_step or progress.step,
+        "best_step": progress.best_step,
+        "stopped_early": run.is_out_of_patience(),
+        "tokens_seen": progress.tokens_seen,
+        "train_loss": progress.train_loss,
+        "validation_loss": progress.best_loss if run.model_step else progress.validation_loss,
+        "train_seconds": round(progress.train_seconds, 3),
+        "parameters": parameters,
+        "trainable_parameters": trainable,
+        "trainable_share": round(trainable / parameters, 6),
+    }
+
+
+def _fill(folder: Path, run: Run, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Write the model and how it is asked into a folder."""
+    save_model(folder, run.model, run.tokenizer, run.data.labels, weights)
+    write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
