@@ -182,4 +182,4 @@ def test_a_catalog_name_means_its_weights_on_hugging_face(planner: Planner) -> N
     assert planner(model="Phi-3-mini-4k-instruct").job.inputs["model"] == "microsoft/Phi-3-mini-4k-instruct"
     assert planner(model="some/model").job.inputs["model"] == "some/model"
     assert "Phi-4-mini-instruct" in refused(planner, model="Phi-4-mini-instuct").hint
-    assert "not known to be open" in refused(planner, model="gpt-4.1-mini").message
+    assert "not known to be offered on local" in refused(planner, model="gpt-4.1-mini").message
