@@ -221,12 +221,12 @@ def _prompt(_model: Any, config: MethodConfig, _steps: int) -> Any:
     )
 
 
-def _p_tuning(model: Any, config: MethodConfig, _steps: int) -> Any:
+def _p_tuning(_model: Any, config: MethodConfig, _steps: int) -> Any:
     from peft import PromptEncoderConfig
 
     return PromptEncoderConfig(
         num_virtual_tokens=config.virtual_tokens,
-        encoder_hidden_size=model.config.get_text_config().hidden_size,
+        encoder_hidden_size=trainables.PROMPT_ENCODER_WIDTH,
         task_type="CAUSAL_LM",
     )
 

@@ -16,6 +16,9 @@ FEEDFORWARD_OUT = ("down_proj", "fc2", "w2", "dense_4h_to_h")
 ADALORA_START = 1.5
 """AdaLoRA begins with so many times the rank that it ends with, on average over the layers."""
 
+PROMPT_ENCODER_WIDTH = 128
+"""Width of the network through which p-tuning trains its virtual tokens; only what it gives is saved."""
+
 
 def initial_rank(config: MethodConfig) -> int:
     """The rank that AdaLoRA begins with; always more than it ends with."""
@@ -112,4 +115,5 @@ def prompt(anatomy: Anatomy, config: MethodConfig) -> int:
 
 def p_tuning(anatomy: Anatomy, config: MethodConfig) -> int:
     """Embeddings of the virtual tokens, and a network of three layers that turns them into others."""
-    return prompt(anatomy, config) + 3 * (anatomy.hidden + 1) * anatomy.hidden
+    width, hidden = PROMPT_ENCODER_WIDTH, anatomy.hidden
+    return prompt(anatomy, config) + (hidden + 1) * width + (width + 1) * (width + hidden)

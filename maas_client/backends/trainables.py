@@ -53,11 +53,17 @@ def check_method(spec: JobSpec, weights: Weights | None) -> Trainables | None:
     if anatomy is None:
         return None
     methods = tuning_module("methods")
+    method = methods.METHODS[config.method.name]
     try:
-        trained = methods.METHODS[config.method.name].count(anatomy, config.method)
+        trained = method.count(anatomy, config.method)
     except tuning_module("errors").InputError as error:
         raise _refused(str(error)) from None
-    return Trainables(config.method.name, methods.quantization_of(config.method), trained, anatomy.parameters)
+    return Trainables(
+        method=config.method.name,
+        quantization=methods.quantization_of(config.method),
+        trained=trained,
+        parameters=anatomy.parameters + (trained if method.is_adapter else 0),
+    )
 
 
 def _refused(sentence: str) -> PlanError:
