@@ -154,7 +154,7 @@ def test_the_loaded_model_is_the_trained_one(trained: Trained) -> None:
     with StopRequest() as stop:
         events = EventLog(trained.output / "events.jsonl", enabled=False)
         run = prepare(given, files, Processes(0, 1, torch.device("cpu")), stop, events)
-        progress = run.checkpoints.load_newest(run.model, run.optimizer)
+        progress = run.checkpoints.load_newest(run.strategy)
     assert progress.step == run.plan.steps
     expected, fresh = logits(run.model), load_model(str(trained.base), torch.float32)
     assert (
