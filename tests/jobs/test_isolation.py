@@ -21,17 +21,21 @@ from tuning.methods import METHODS
 LENGTHS = (24, 10, 7, 5)  # the last three share a line
 
 
-def neighbors_gradient(model: Any, *, one_document: bool = False) -> tuple[float, float]:
+def neighbors_gradient(
+    model: Any, *, times: int = 1, tells_documents: bool = False, one_document: bool = False
+) -> tuple[float, float]:
     """(largest gradient on the tokens of other rows, on the row's own) of the loss of the last row alone.
 
     What a row's loss does not depend on has no gradient there: this sees a leak however the mask is made.
-    With `one_document` positions count on over the whole line, as if it held one row.
+    Rows are `times` as long as LENGTHS says. With `one_document` positions count on over the whole line, as
+    if it held one row.
     """
-    rows = [make_row(length, length, supervised=0) for length in LENGTHS[:-1]]
-    batch = lay_out([*rows, make_row(LENGTHS[-1], 1, supervised=LENGTHS[-1])], pad_id=0)
-    assert batch.input_ids.shape == (2, 24), "three rows must share a line for this to say anything"
+    lengths = [times * length for length in LENGTHS]
+    rows = [make_row(length, length, supervised=0) for length in lengths[:-1]]
+    batch = lay_out([*rows, make_row(lengths[-1], 1, supervised=lengths[-1])], pad_id=0)
+    assert batch.input_ids.shape == (2, lengths[0]), "three rows must share a line for this to say anything"
     if one_document:
-        batch = replace(batch, position_ids=torch.arange(24).expand(2, 24))
+        batch = replace(batch, position_ids=torch.arange(lengths[0]).expand(2, lengths[0]))
     batch = batch.to(next(model.parameters()).device)
     seen: list[torch.Tensor] = []
 
@@ -41,15 +45,15 @@ def neighbors_gradient(model: Any, *, one_document: bool = False) -> tuple[float
         return watched
 
     handle = model.get_input_embeddings().register_forward_hook(watch)
-    SupervisedLoss(model)(batch).backward()
+    SupervisedLoss(model, tells_documents=tells_documents)(batch).backward()
     handle.remove()
     (embedded,) = seen
     assert embedded.grad is not None
     line = int(batch.predicts.any(dim=1).nonzero())
     start = int(batch.predicts[line].nonzero()[0])
     own = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
-    assert start >= LENGTHS[1], "a row that comes first has nobody to look at"
-    own[line, start : start + LENGTHS[-1]] = True
+    assert start >= lengths[1], "a row that comes first has nobody to look at"
+    own[line, start : start + lengths[-1]] = True
     size = embedded.grad.abs().amax(dim=-1).cpu()
     return float(size[~own].max()), float(size[own].max())
 
@@ -100,6 +104,12 @@ def long_rope_phi3(folder: Path) -> Any:
     )
 
 
+def packed_phi3(folder: Path, **parts: Any) -> Any:
+    model = phi3(folder, **parts)
+    pytest.importorskip("tuning.attention").use_packed_attention(model)
+    return model
+
+
 PATHS: dict[str, Callable[[Path], Any]] = {
     "sdpa": lambda folder: phi3(folder, attn_implementation="sdpa"),
     "eager": lambda folder: phi3(folder, attn_implementation="eager"),
@@ -113,6 +123,15 @@ PATHS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_a_row_has_no_gradient_on_its_neighbors(mini_model: Path, path: str) -> None:
     others, own = neighbors_gradient(PATHS[path](mini_model))
+    assert own > 1e-4
+    assert others == 0
+
+
+@pytest.mark.parametrize("path", ["sdpa", "lean layers", "packed"])
+@pytest.mark.parametrize("times", [1, 11])  # lean layers attend to long lines row by row
+def test_nor_where_attention_is_told_the_ends_of_rows(mini_model: Path, path: str, times: int) -> None:
+    model = packed_phi3(mini_model) if path == "packed" else PATHS[path](mini_model)
+    others, own = neighbors_gradient(model, times=times, tells_documents=True)
     assert own > 1e-4
     assert others == 0
 
@@ -135,12 +154,10 @@ def test_nor_in_bf16(mini_model: Path, path: str) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("implementation", ["sdpa", "flash_attention_2"])
-def test_nor_on_a_gpu(mini_model: Path, implementation: str) -> None:
-    if implementation == "flash_attention_2":
-        pytest.importorskip("flash_attn")
-    model = phi3(mini_model, attn_implementation=implementation, dtype=torch.bfloat16).cuda()
-    others, own = neighbors_gradient(model)
+@pytest.mark.parametrize("make", [phi3, packed_phi3])
+def test_nor_on_a_gpu(mini_model: Path, make: Callable[..., Any]) -> None:
+    model = make(mini_model, dtype=torch.bfloat16).cuda()
+    others, own = neighbors_gradient(model, tells_documents=True)
     assert own > 1e-4
     assert others == 0
 
