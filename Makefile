@@ -1,6 +1,7 @@
-# Two commands that always work on a bare machine with Python 3.11+, make and git:
-#   make demo    set up .venv, then train, watch, measure, register, deploy and ask
-#   make test    set up .venv, then every test
+# Commands that always work on a bare machine with Python 3.11+, make and git:
+#   make demo          set up .venv, then train, watch, measure, register, deploy and ask
+#   make azure-demo    the same on a small Azure on this machine, by the real Azure packages; needs a dataset: DATA=PATH
+#   make test          set up .venv, then every test
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +9,11 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: setup setup-dev demo demo-banking77 test test-fast lint format docs record bench clean
+.PHONY: setup setup-azure setup-dev demo demo-banking77 azure-demo test test-fast lint format docs record bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.local-installed
+setup-azure: $(VENV)/.azure-installed
 setup-dev: $(VENV)/.dev-installed
 
 $(BIN)/python:
@@ -26,6 +28,10 @@ $(VENV)/.local-installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m compileall -q maas_client jobs models
 	@touch $@
 
+$(VENV)/.azure-installed: $(VENV)/.local-installed
+	@$(PIP) -e '.[local,azure,simulator]'
+	@touch $@
+
 $(VENV)/.dev-installed: $(VENV)/.local-installed
 	@$(PIP) -e '.[local,quantized,deepspeed,azure,simulator,dev,bench]'
 	@touch $@
@@ -36,6 +42,11 @@ demo: setup
 
 demo-banking77: setup
 	$(BIN)/maas run jobs/examples/banking77.yaml
+
+# banking77 through `backend: azureml`, from submit to an answer of its endpoint. DATA is its train.csv.
+DATA ?= ../shared/data/banking77/train.csv
+azure-demo: setup-azure
+	$(BIN)/python demo/azure.py --data "$(DATA)"
 
 test: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
