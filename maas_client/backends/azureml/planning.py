@@ -12,6 +12,7 @@ from pathlib import Path
 
 from maas_client.backends.azureml.environment import BundledEnvironment, bundled_environment
 from maas_client.backends.azureml.serving import Wanted
+from maas_client.backends.azureml.sight import cost_of_wanted
 from maas_client.backends.azureml.wire import job_body, shape_of
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
@@ -49,8 +50,7 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
     trained = check_method(spec, weights) if trains else None
     gpu = _check_machines(spec)
     _check_environment(spec.compute.environment)
-    if spec.deploy is not None:
-        _check_deploy(spec, spec.deploy)
+    serving = _serving_cost(spec, spec.deploy) if spec.deploy is not None else ""
     environment = spec.compute.environment or bundled_environment("training")
     draft = Plan(
         spec=spec,
@@ -58,7 +58,7 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
         target=str(target),
         job=job,
         steps=(),
-        cost=cost_of(spec.compute),
+        cost=cost_of(spec.compute) + serving,
         is_free=False,
         hashes={**job_hashes(job), **_place_hashes(spec, environment)},
     )
@@ -105,8 +105,11 @@ def _check_environment(name: str | None) -> None:
     raise PlanError(f"compute.environment {name!r} names no environment.", hint=hint)
 
 
-def _check_deploy(spec: JobSpec, deploy: DeploySpec) -> None:
-    """Raises PlanError for an endpoint that Azure would refuse when the training is done and paid for."""
+def _serving_cost(spec: JobSpec, deploy: DeploySpec) -> str:
+    """What the endpoint adds to the cost of the run.
+
+    Raises PlanError for one that Azure would refuse when the training is done and paid for.
+    """
     lineage = Lineage("", spec.model, spec.task, spec.method.name)
     made = RegisteredModel(
         ref=ModelRef(spec.register_as.name if spec.register_as else spec.name, 1),
@@ -117,7 +120,7 @@ def _check_deploy(spec: JobSpec, deploy: DeploySpec) -> None:
         adapter=spec.method.name != "full",
         size_bytes=0,
     )
-    Wanted(made, deploy, 0.0)
+    return f". Then endpoint {deploy.name}: {cost_of_wanted(Wanted(made, deploy, 0.0))}"
 
 
 def known_size(size: str | None) -> Gpu | None:

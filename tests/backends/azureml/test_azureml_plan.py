@@ -162,6 +162,14 @@ def test_what_it_costs_has_a_source_or_is_said_to_be_unknown(
     assert cost in planner(compute=compute, distributed=ddp).cost
 
 
+def test_what_the_endpoint_costs_is_said_before_the_training(planner: Planner) -> None:
+    deploy = {"name": "cards", "size": A100, "ttl": "2h"}
+    cost = planner(compute={"size": A100}, register={"name": "cards"}, deploy=deploy).cost
+    assert "how many hours is unknown. Then endpoint cards: $3.67 an hour for 1 x " in cost
+    assert "$7.35 for 2h" in cost
+    assert "maas reap" in cost
+
+
 def test_a_job_without_machines_is_refused(planner: Planner) -> None:
     assert "neither a cluster nor a size" in refused(planner, compute={}).message
 
