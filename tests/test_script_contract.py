@@ -8,9 +8,11 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from maas_client.spec import JobSpec, MethodSpec, Task, TrainingSpec
 from tuning.config import Config, parse_config
+from tuning.sharding import OFFLOADS
 
 SECTIONS = ("method", "training", "evaluation", "distributed")
 # The script's own: how often to log, which nobody needs to set in a job file.
@@ -35,6 +37,17 @@ def test_the_same_keys_and_defaults(section: str) -> None:
     assert {(section, key) for key in theirs.keys() - ours.keys()} <= SCRIPT_ONLY
     defaults = dataclasses.asdict(getattr(Config(task="chat"), section))
     assert ours == {key: defaults[key] for key in ours}
+
+
+@pytest.mark.parametrize("strategy", OFFLOADS)
+@pytest.mark.parametrize("offload", ["none", "optimizer", "all"])
+def test_offload_is_taken_where_the_script_takes_it(strategy: str, offload: str) -> None:
+    words = {"strategy": strategy, "offload": offload}
+    if offload == "none" or offload in OFFLOADS[strategy]:
+        assert job(distributed=words).script_config()["distributed"] == {**words, "processes": 1}
+        return
+    with pytest.raises(ValidationError, match=f"found {offload} with strategy {strategy}; accepted: none"):
+        job(distributed=words)
 
 
 @pytest.mark.parametrize("task", list(Task))

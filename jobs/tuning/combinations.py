@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from tuning.config import Config, MethodConfig
-from tuning.methods import METHODS
+from tuning.methods import METHODS, quantization_of
+from tuning.sharding import OFFLOADS, SHARDS_MODEL
 
 Rule = Callable[[Config], str | None]
 
@@ -22,7 +23,16 @@ UNQUANTIZED = {
     "lokr": "PEFT's lokr does not read 4-bit layers; take int8 or qlora",
     "qlora": "qlora is lora on an nf4 base; for another format take lora",
 }
-STRATEGIES_OF_ADALORA = ("none", "ddp")
+WHOLE = ("none", "ddp")
+"""Strategies whose processes hold whole gradients and moments of their own."""
+VIRTUAL = frozenset({"prefix", "prompt", "p-tuning"})
+PACKED_AND_SPLIT = {
+    ("nf4", "zero3"): "bitsandbytes keeps each weight that it has read until the backward pass, so that every "
+    "process would hold the whole base again; take fsdp or zero2",
+    ("int8", "zero3"): "bitsandbytes keeps each weight that it has read, so that every process would hold the "
+    "whole base again; take zero2, or nf4 with fsdp",
+    ("int8", "fsdp"): "the scales of 8-bit layers are lost where they are split; take zero2, or nf4",
+}
 
 
 def refusal(config: Config) -> str | None:
@@ -71,12 +81,33 @@ def _recomputation(config: Config) -> str | None:
 
 def _whole_gradients(config: Config) -> str | None:
     strategy = config.distributed.strategy
-    if config.method.name == "adalora" and strategy not in STRATEGIES_OF_ADALORA:
+    if config.method.name == "adalora" and strategy not in WHOLE:
         return (
             f"distributed.strategy {strategy} does not work with adalora, which weighs whole gradients in "
-            f"each process; take {' or '.join(STRATEGIES_OF_ADALORA)}."
+            f"each process; take {' or '.join(WHOLE)}."
         )
     return None
 
 
-RULES: tuple[Rule, ...] = (_unread_keys, _quantized_base, _recomputation, _whole_gradients)
+def _split_base(config: Config) -> str | None:
+    name, strategy = config.method.name, config.distributed.strategy
+    if reason := PACKED_AND_SPLIT.get((quantization_of(config.method), strategy)):
+        packed = name if name == "qlora" else f"method.quantization {config.method.quantization}"
+        return f"distributed.strategy {strategy} does not work with {packed}: {reason}."
+    if name in VIRTUAL and strategy in SHARDS_MODEL:
+        return (
+            f"distributed.strategy {strategy} does not work with {name}: what is saved of virtual tokens is "
+            "computed from whole parameters, which no process has; take zero2 or ddp."
+        )
+    return None
+
+
+def _offload(config: Config) -> str | None:
+    strategy, offload = config.distributed.strategy, config.distributed.offload
+    if offload == "none" or offload in OFFLOADS[strategy]:
+        return None
+    accepted = " or ".join(["none", *OFFLOADS[strategy]])
+    return f"distributed.offload {offload} does not work with strategy {strategy}; accepted: {accepted}."
+
+
+RULES: tuple[Rule, ...] = (_unread_keys, _quantized_base, _recomputation, _whole_gradients, _split_base, _offload)

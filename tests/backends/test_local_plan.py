@@ -178,6 +178,20 @@ def test_a_quantized_base_needs_its_package(planner: Planner, monkeypatch: pytes
     assert error.hint == 'Install it: pip install "maas-client[quantized]"'
 
 
+def test_zero_needs_deepspeed(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    for strategy in ("ddp", "fsdp"):
+        assert planner(distributed={"strategy": strategy, "processes": 2})
+    error = refused(planner, distributed={"strategy": "zero2", "processes": 2})
+    assert error.message == "Training on this machine needs deepspeed."
+    assert error.hint == 'Install it: pip install "maas-client[deepspeed]"'
+
+
+def test_pairs_that_do_not_work_are_refused_by_the_plan(planner: Planner) -> None:
+    error = refused(planner, method={"name": "qlora"}, distributed={"strategy": "zero3", "processes": 2})
+    assert "distributed.strategy zero3 does not work with qlora" in str(error)
+
+
 def test_a_catalog_name_means_its_weights_on_hugging_face(planner: Planner) -> None:
     assert planner(model="Phi-3-mini-4k-instruct").job.inputs["model"] == "microsoft/Phi-3-mini-4k-instruct"
     assert planner(model="some/model").job.inputs["model"] == "some/model"

@@ -17,6 +17,7 @@ from tuning.errors import InputError
 from tuning.methods import METHODS
 from tuning.models import load_model
 from tuning.quantization import unpack
+from tuning.sharding import OFFLOADS
 
 IDS = torch.arange(5, 45).reshape(2, 20)
 
@@ -58,6 +59,34 @@ def test_recomputed_layers_would_read_a_prefix_twice() -> None:
     training = {"gradient_checkpointing": True}
     assert "gradient_checkpointing" in (refused({"name": "prefix"}, training=training) or "")
     assert refused({"name": "prompt"}, training=training) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy", "words"),
+    [
+        ({"name": "qlora"}, "zero3", "zero3 does not work with qlora: bitsandbytes keeps each weight"),
+        ({"name": "lora", "quantization": "nf4"}, "zero3", "method.quantization nf4: bitsandbytes keeps"),
+        ({"name": "lora", "quantization": "int8"}, "zero3", "would hold the whole base again; take zero2"),
+        ({"name": "lora", "quantization": "int8"}, "fsdp", "are lost where they are split"),
+        ({"name": "adalora"}, "zero1", "take none or ddp"),
+        ({"name": "prompt"}, "zero3", "which no process has; take zero2 or ddp"),
+        ({"name": "prefix"}, "fsdp", "which no process has"),
+        ({"name": "p-tuning"}, "fsdp", "which no process has"),
+    ],
+)
+def test_what_is_refused_of_strategies(method: dict[str, Any], strategy: str, words: str) -> None:
+    assert words in (refused(method, distributed={"strategy": strategy}) or "")
+    for whole in ("none", "ddp"):
+        assert refused(method, distributed={"strategy": whole}) is None
+
+
+@pytest.mark.parametrize("strategy", OFFLOADS)
+@pytest.mark.parametrize("offload", ["optimizer", "all"])
+def test_only_some_strategies_offload(strategy: str, offload: str) -> None:
+    reason = refused({"name": "lora"}, distributed={"strategy": strategy, "offload": offload})
+    assert (reason is None) == (offload in OFFLOADS[strategy])
+    if reason:
+        assert f"with strategy {strategy}; accepted: none" in reason
 
 
 def evaluate_and_train_twice(model: Any) -> None:

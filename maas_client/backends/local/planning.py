@@ -25,6 +25,7 @@ COST = "free: runs on this machine"
 _MODULES = {
     "local": ("torch", "transformers", "safetensors", "tokenizers", "peft"),
     "quantized": ("bitsandbytes",),
+    "deepspeed": ("deepspeed",),
 }
 """What a run imports, by the extra of this package that brings it."""
 _FP32_BYTES = 4
@@ -36,7 +37,7 @@ _RUNTIME_BYTES = 600 << 20
 
 def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
-    _require_modules("local", *(["quantized"] if _is_quantized(spec) else []))
+    _require_modules("local", *_extras(spec))
     check_data_files(spec)
     trains = job is None
     job = _with_weights(job or training_command(spec))
@@ -65,8 +66,12 @@ def _require_modules(*extras: str) -> None:
             raise PlanError(f"Training on this machine needs {', '.join(missing)}.", hint=hint)
 
 
-def _is_quantized(spec: JobSpec) -> bool:
-    return spec.method.name == "qlora" or spec.method.quantization != "none"
+def _extras(spec: JobSpec) -> Iterator[str]:
+    """The parts of the installation that only some jobs need."""
+    if spec.method.name == "qlora" or spec.method.quantization != "none":
+        yield "quantized"
+    if spec.distributed.strategy.startswith("zero"):
+        yield "deepspeed"
 
 
 def _require_here(job: CommandJob) -> None:

@@ -40,9 +40,8 @@ def test_versions_are_those_that_are_tested_here(purpose: str) -> None:
 
 def test_the_training_environment_has_what_the_scripts_import() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    wanted = {
-        plain(re.split(r"[<>=\[; ]", line)[0]) for line in extras["local"] + extras["quantized"]
-    } - NOT_ON_CLUSTERS
+    lines = extras["local"] + extras["quantized"] + extras["deepspeed"]
+    wanted = {plain(re.split(r"[<>=\[; ]", line)[0]) for line in lines} - NOT_ON_CLUSTERS
     missing = wanted - set(pins(bundled_environment("training")))
     assert not missing, "add to jobs/environments/training.yaml"
 
