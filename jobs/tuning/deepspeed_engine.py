@@ -45,19 +45,20 @@ class _Run:
 
 
 class DeepSpeedZero:
-    """A DeepSpeed engine around the loss. Stage 1 splits the optimizer, 2 gradients too, 3 parameters too."""
+    """A DeepSpeed engine around the model. Stage 1 splits the optimizer, 2 gradients too, 3 parameters too."""
 
     def __init__(self, loss: SupervisedLoss, config: Config, processes: Processes, stage: int) -> None:
         deepspeed = _import_deepspeed(processes)
-        self.model, self.processes, self.stage = loss.model, processes, stage
+        self.model: Any = loss.model
+        self.processes, self.stage, self._loss = processes, stage, loss
         trained = sum(value.numel() for _, value in trained_parameters(loss.model))
         self.engine_config = zero_config(
             config, stage, trained=trained, on_gpu=processes.device.type == "cuda"
         )
         optimizer = make_optimizer(loss.model, config.training)
-        self._engine: Any = deepspeed.initialize(model=loss, optimizer=optimizer, config=self.engine_config)[
-            0
-        ]
+        self._engine: Any = deepspeed.initialize(
+            model=loss.model, optimizer=optimizer, config=self.engine_config
+        )[0]
         self._gathered = deepspeed.zero.GatheredParameters
         self._zero: Any = self._engine.optimizer
         self.optimizer: Any = self._zero.optimizer  # ours, which now steps on the flat tensors
@@ -69,7 +70,11 @@ class DeepSpeedZero:
 
     def loss(self, batch: Batch) -> Tensor:
         """The summed loss of this process's batch."""
-        loss: Tensor = self._engine(batch)
+        self._loss.model = self._engine  # which notes what it needs for the backward pass
+        try:
+            loss: Tensor = self._loss(batch)
+        finally:
+            self._loss.model = self.model
         return loss
 
     def backward(self, loss: Tensor) -> None:

@@ -161,7 +161,7 @@ def tensors_of(states: Mapping[Any, Mapping[str, Any]]) -> list[Tensor]:
 def to_save(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The parameters and buffers of a finished model by name, without those of an adapter's base."""
     is_adapter, saved = hasattr(model, "peft_config"), set(model.state_dict())
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
+    for name, value in (*model.named_parameters(), *model.named_buffers(remove_duplicate=False)):
         is_base = isinstance(value, nn.Parameter) and not value.requires_grad
         if name in saved and not (is_adapter and is_base):
             yield name, value
