@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,6 +26,8 @@ FREE_KEYS = {
     "keep_checkpoints",
     "precision",
 }
+# Keys that may change while their product, the sequences of a step, stays the same: how they are spread.
+SPREAD_KEYS = ("training.batch_size", "training.gradient_accumulation", "distributed.processes")
 
 
 _DECIDING = {"evaluate_every_steps"}  # where validation decides when to stop, or what to keep
@@ -55,12 +58,12 @@ def earlier_run(output: Path) -> dict[str, Any] | None:
 
 
 def check_same_run(earlier: dict[str, Any], now: dict[str, Any], output: Path) -> None:
-    """Raise InputError, naming what differs, unless both descriptions lead to the same losses."""
+    """Raise InputError, naming what differs, unless both descriptions lead to the same losses.
+
+    Another strategy or number of processes does, if a step keeps its number of sequences.
+    """
     parts = ("task", "method", "training", "validation", "distributed", "hashes")
-    before, after = (
-        _flat({part: earlier.get(part) for part in parts}),
-        _flat({part: now[part] for part in parts}),
-    )
+    before, after = (_compared({part: run.get(part) for part in parts}) for run in (earlier, now))
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     training = now["training"]
     free = FREE_KEYS - (_DECIDING if training["early_stopping_patience"] or training["keep_best"] else set())
@@ -69,6 +72,18 @@ def check_same_run(earlier: dict[str, Any], now: dict[str, Any], output: Path) -
         raise InputError(
             f"{output} holds another run ({', '.join(changed[:5])} differ); give another --output."
         )
+
+
+def _compared(description: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal, flat: of the strategy and the number of processes only what a step consists of."""
+    flat = _flat(description)
+    sequences = math.prod(int(flat.get(key) or 1) for key in SPREAD_KEYS)
+    left = {
+        key: value
+        for key, value in flat.items()
+        if key not in SPREAD_KEYS and not key.startswith("distributed.")
+    }
+    return {**left, "batch_size x gradient_accumulation x processes": sequences}
 
 
 def _flat(value: dict[str, Any], where: str = "") -> dict[str, Any]:
