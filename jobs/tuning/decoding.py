@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+
+Agree = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _as_it_is(tokens: torch.Tensor) -> torch.Tensor:
+    return tokens
 
 
 @dataclass
@@ -114,11 +121,12 @@ def decode(
     pad_id: int,
     temperature: float = 0.0,
     seeds: Sequence[int] = (),
+    agree: Agree = _as_it_is,
 ) -> list[list[int]]:
     """The continuation of each prompt, token by token, without its end token.
 
     Greedy at temperature 0; else `seeds` has a number for each prompt. Finished answers leave the batch when
-    half of it is done.
+    half of it is done. `agree` lets processes that decode the same prompts take the same tokens.
     """
     device = next(model.parameters()).device
     draw = Draw.by(temperature, seeds, max_new_tokens, device)
@@ -126,7 +134,7 @@ def decode(
     answers: list[list[int]] = [[] for _ in prompts]
     batch, running = list(range(len(prompts))), set(range(len(prompts)))
     for place in range(max_new_tokens):
-        tokens = draw.next_tokens(state.next_logits(model), batch, place)
+        tokens = agree(draw.next_tokens(state.next_logits(model), batch, place))
         for number, token in zip(batch, tokens.tolist(), strict=True):
             if number in running and token in end_ids:
                 running.discard(number)
@@ -142,7 +150,14 @@ def decode(
 
 
 @torch.no_grad()
-def choose_labels(model: Any, prompts: Sequence[Sequence[int]], *, labels: Trie, pad_id: int) -> list[int]:
+def choose_labels(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    labels: Trie,
+    pad_id: int,
+    agree: Agree = _as_it_is,
+) -> list[int]:
     """The number of the label that greedy decoding, held to the labels, reaches from each prompt.
 
     A prompt is read no further than its label is decided; what is left of the label then follows by itself.
@@ -155,7 +170,7 @@ def choose_labels(model: Any, prompts: Sequence[Sequence[int]], *, labels: Trie,
         allowed = torch.full_like(logits, float("-inf"))
         for number, node in enumerate(nodes):
             allowed[number, list(node.children) or [pad_id]] = 0.0
-        tokens = (logits + allowed).argmax(-1)
+        tokens = agree((logits + allowed).argmax(-1))
         nodes = [node.children.get(token, node) for node, token in zip(nodes, tokens.tolist(), strict=True)]
         state.append(tokens)
     return [node.only if node.only is not None else -1 for node in nodes]

@@ -115,6 +115,10 @@ class Scorer:
         """Tokens of the longest answer."""
         return self.config.evaluation.max_new_tokens or TASKS[self.config.task].max_new_tokens
 
+    def _agree(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The first process's choice, where all decode the same: one that ended sooner would be waited for."""
+        return self.processes.agree(tokens) if self.in_step else tokens
+
     def _mine(self, rows: int) -> range:
         """The numbers of the rows that this process works on."""
         return range(rows) if self.in_step else range(self.processes.rank, rows, self.processes.count)
@@ -188,6 +192,7 @@ class Scorer:
                 pad_id=self.tokenizer.pad_token_id,
                 temperature=TASKS[self.config.task].temperature,
                 seeds=[self.config.training.seed + number for number in numbers],
+                agree=self._agree,
             )
 
         written = self._for_each_prompt(rows, answer)
@@ -211,7 +216,13 @@ class Scorer:
         trie = make_trie(sequences)
 
         def choose(prompts: list[list[int]], _numbers: list[int]) -> list[list[int]]:
-            chosen = choose_labels(self.model, prompts, labels=trie, pad_id=self.tokenizer.pad_token_id)
+            chosen = choose_labels(
+                self.model,
+                prompts,
+                labels=trie,
+                pad_id=self.tokenizer.pad_token_id,
+                agree=self._agree,
+            )
             return [[label] for label in chosen]
 
         return [self.labels[label] for (label,) in self._for_each_prompt(rows, choose)]
