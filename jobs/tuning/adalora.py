@@ -22,7 +22,6 @@ class RankAllocation:
         self._tuner, self._optimizer = model.base_model, optimizer
         self._allocator = self._tuner.rankallocator
         self._config = model.peft_config["default"]
-        self._recall()
 
     def before(self) -> None:
         """Add the gradient of the orthogonality that AdaLoRA asks of its singular vectors."""
@@ -75,6 +74,20 @@ class RankAllocation:
                 state.pop(VARIATION, None)
             if name in pattern:
                 state[KEPT] = torch.tensor(pattern[name], dtype=torch.float32)
+
+
+def note_ranks(model: Any) -> None:
+    """Tell the config of a model with AdaLoRA which ranks are left: only these are saved.
+
+    The weights say it themselves, whichever step they are of: what was taken away has a singular value of 0.
+    """
+    config = model.peft_config["default"]
+    if config.peft_type.value == "ADALORA":
+        config.rank_pattern = {
+            name: (value != 0).view(-1).tolist()
+            for name, value in model.base_model.model.named_parameters()
+            if ".lora_E." in name
+        }
 
 
 def _from_identity(matrix: Tensor) -> Tensor:

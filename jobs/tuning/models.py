@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from tuning.adalora import note_ranks
 from tuning.errors import InputError
 from tuning.events import write_json
 from tuning.pissa import as_lora
@@ -164,7 +165,9 @@ def save_model(
     if hasattr(model, "peft_config"):
         _save_adapter(folder, model, weights)
     else:
-        model.to(model.config.dtype).save_pretrained(str(folder), state_dict=weights)
+        kept = getattr(torch, str(model.config.dtype).removeprefix("torch."))  # saving makes it a text
+        whole = None if weights is None else {name: value.to(kept) for name, value in weights.items()}
+        model.to(kept).save_pretrained(str(folder), state_dict=whole)
     tokenizer.save_pretrained(str(folder))
     if labels:
         write_json(folder / LABELS, list(labels))
@@ -174,6 +177,7 @@ def _save_adapter(folder: Path, model: Any, weights: Mapping[str, torch.Tensor] 
     """Write an adapter that any machine can put on its base, whose name (not its place here) it tells."""
     from peft import get_peft_model_state_dict
 
+    note_ranks(model)
     config = model.peft_config["default"]
     found = get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
     found, config = as_lora(model, found, config)

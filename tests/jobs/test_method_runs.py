@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tuning.distributed import Processes
 from tuning.errors import InputError
 from tuning.events import EventLog
 from tuning.methods import METHODS, quantization_of
-from tuning.models import base_of_adapter, load_adapter, load_model, quantization_of_base
+from tuning.models import base_of_adapter, load_adapter, load_model, quantization_of_base, save_model
 from tuning.run import Files, prepare
 from tuning.stopping import StopRequest
 
@@ -75,10 +75,11 @@ class Trained:
     rows: Path
     config: Path
     output: Path
+    saved: Path | None = None
 
     @property
     def model(self) -> Path:
-        return self.output / "model"
+        return self.saved or self.output / "model"
 
     @property
     def result(self) -> dict[str, Any]:
@@ -160,6 +161,22 @@ def test_the_loaded_model_is_the_trained_one(trained: Trained) -> None:
     assert (
         (expected - logits(trained.reloaded())).abs().max() <= 1e-6 < (expected - logits(fresh)).abs().max()
     )
+
+
+def test_weights_of_any_step_are_saved_as_they_are(trained: Trained, tmp_path: Path) -> None:
+    given = read_config(trained.config)
+    files = Files(trained.rows, None, str(trained.base), trained.output)
+    with StopRequest() as stop:
+        events = EventLog(trained.output / "events.jsonl", enabled=False)
+        run = prepare(given, files, Processes(0, 1, torch.device("cpu")), stop, events)
+    run.checkpoints.load_newest(run.strategy)
+    for step in (2, run.plan.steps // 2, run.plan.steps):
+        run.checkpoints.load(run.checkpoints.of_step(step), run.strategy)
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        save_model(folder, run.model, run.tokenizer, ())
+        expected = logits(run.model)
+        assert (expected - logits(replace(trained, saved=folder).reloaded())).abs().max() <= 1e-6
 
 
 def test_the_served_model_answers_as_the_trained_one_did(trained: Trained) -> None:
