@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-
 Agree = Callable[[torch.Tensor], torch.Tensor]
 
 

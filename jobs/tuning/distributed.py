@@ -68,7 +68,7 @@ class Processes:
 
     def agree(self, choice: torch.Tensor) -> torch.Tensor:
         """What the first process chose, for all: rounding must not make them go different ways."""
-        if self.count > 1:
+        if dist.is_initialized():
             dist.broadcast(choice, src=0)
         return choice
 

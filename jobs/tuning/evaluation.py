@@ -116,7 +116,7 @@ class Scorer:
         return self.config.evaluation.max_new_tokens or TASKS[self.config.task].max_new_tokens
 
     def _agree(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The first process's choice, where all decode the same: one that ended sooner would be waited for."""
+        """The first process's choice, where all decode the same: one that ended sooner would be missed."""
         return self.processes.agree(tokens) if self.in_step else tokens
 
     def _mine(self, rows: int) -> range:
