@@ -53,9 +53,10 @@ def diverged(step: int, loss: float, norm: float) -> FailedError:
 
 def tell_end(error: Exception, output: Path, stop: StopRequest, events: EventLog) -> Exception:
     """Write what ended the run to the events, if that is still possible; returns the error to raise."""
-    if stop.signal_number and not isinstance(error, StoppedError):
-        error = StoppedError(stop.signal_number, 0)  # the other processes were faster to leave
     known = isinstance(error, InputError | FailedError | StoppedError)
+    if stop.signal_number and not known:
+        error = StoppedError(stop.signal_number, 0)  # the other processes were faster to leave
+        known = True
     if not known and (sentence := explain(error, output)):
         error = FailedError(sentence)
     try:
