@@ -63,10 +63,10 @@ def fold(adapted: Any) -> Any:
 
 @torch.inference_mode()
 def probe(model: Any, tokenizer: Any) -> torch.Tensor:
-    """The model's scores on the probe text, (tokens, vocabulary) in fp32."""
-    tokens = tokenizer(PROBE, return_tensors="pt")["input_ids"]
+    """The model's scores on the probe text, (tokens, vocabulary) in fp32 on the CPU."""
+    tokens = tokenizer(PROBE, return_tensors="pt")["input_ids"].to(model.device)
     tokens = tokens[:, : model.config.get_text_config().max_position_embeddings]
-    logits: torch.Tensor = model.eval()(input_ids=tokens).logits[0].float()
+    logits: torch.Tensor = model.eval()(input_ids=tokens).logits[0].float().cpu()
     return logits
 
 

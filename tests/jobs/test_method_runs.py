@@ -179,15 +179,19 @@ def test_weights_of_any_step_are_saved_as_they_are(trained: Trained, tmp_path: P
         assert (expected - logits(replace(trained, saved=folder).reloaded())).abs().max() <= 1e-6
 
 
-def test_the_served_model_answers_as_the_trained_one_did(trained: Trained) -> None:
-    base = str(trained.base) if trained.result["adapter"] else None
-    engine = load_engine("transformers", find_model(str(trained.model), base), "fp32")
+def require_the_answers_of_the_run(trained: Trained, model: Path, base: str | None) -> None:
+    engine = load_engine("transformers", find_model(str(model), base), "fp32")
     lines = (trained.output / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     for row in map(json.loads, lines):
         prompt = engine.encode([{"role": "user", "content": row["prompt"]}], ())
         text = "".join(piece.text for piece in engine.generate(prompt, Settings(max_tokens=8)))
         assert text.strip() == row["after"]
+
+
+def test_the_served_model_answers_as_the_trained_one_did(trained: Trained) -> None:
+    base = str(trained.base) if trained.result["adapter"] else None
+    require_the_answers_of_the_run(trained, trained.model, base)
 
 
 def test_a_stopped_run_has_the_same_losses_and_weights(trained: Trained, tmp_path: Path) -> None:
@@ -221,6 +225,7 @@ def test_it_merges_into_what_it_was_trained_on(trained: Trained, tmp_path: Path)
     limit = 0.1 if quantization_of(trained.method) == "int8" else 1e-5
     assert result["max_logit_difference"] <= limit
     assert result["top1_agreement"] >= 0.95
+    require_the_answers_of_the_run(trained, tmp_path / "model", None)
     expected = logits(trained.reloaded())
     for merged in (
         load_model(str(tmp_path / "model"), torch.float32),
