@@ -43,7 +43,8 @@ class Example:
     """One training example: a conversation, or plain `text` (then `messages` is empty).
 
     What its task measures answers with comes along: the `label`, all `answers` that are right, or the
-    entities that are `marked`.
+    entities that are `marked`. Of a pair for learning from preferences, `rejected` is the same conversation
+    with the worse answer.
     """
 
     messages: tuple[Message, ...]
@@ -52,6 +53,7 @@ class Example:
     label: str | None = None
     answers: tuple[str, ...] = ()
     marked: MarkedText | None = None
+    rejected: tuple[Message, ...] = ()
 
 
 def parse_chat(row: dict[str, Any]) -> Example:

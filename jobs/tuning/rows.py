@@ -10,6 +10,7 @@ from typing import Any
 from tuning import tasks
 from tuning.chatrows import Example, Message, RowError, closest, parse_chat, quote, type_name
 from tuning.datafile import DataError, mixed_formats, read_records
+from tuning.preferencerows import chosen_row, preferred_row
 from tuning.taskrows import entities_row, label_row, pair_row, question_row, tags_row, text_row
 
 __all__ = [
@@ -49,6 +50,12 @@ class Format:
 
 FORMATS = {
     "chat": Format(("messages",), lambda row, _task: parse_chat(row), ("messages",)),
+    "prompt/chosen/rejected": Format(("chosen", "rejected"), chosen_row, ("chosen", "rejected")),
+    "input/preferred_output/non_preferred_output": Format(
+        ("input", "preferred_output", "non_preferred_output"),
+        preferred_row,
+        ("preferred_output", "non_preferred_output"),
+    ),
     "prompt/completion": Format(
         ("prompt", "completion"), pair_row("prompt", "completion"), ("prompt", "completion")
     ),
@@ -64,7 +71,12 @@ TASKS = tuple(tasks.TASKS)
 _WORDS = {name: tuple("|".join(shape.keys).split("|")) for name, shape in FORMATS.items()}
 _TOP_KEYS = (*dict.fromkeys(word for words in _WORDS.values() for word in words), "tools")
 # Keys that may be misspelled in a row of a format: its own, and those that would make it another one.
-_NEAR = {**_WORDS, "chat": ("messages", "tools"), "text": ("text", "label", "category", "entities")}
+_NEAR = {
+    **_WORDS,
+    "chat": ("messages", "tools"),
+    "prompt/chosen/rejected": ("prompt", "chosen", "rejected", "tools"),
+    "text": ("text", "label", "category", "entities"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,9 @@ def parse_row(row: object, task: str) -> Example:
     """Turn one decoded row into an example for `task`; raises RowError with the reason it is none."""
     shape = row_format(row)
     assert isinstance(row, dict)  # noqa: S101 - what has a format is one
-    accepted = accepted_formats(task)
-    if shape not in accepted:
-        reason = f"a {shape} row cannot be used for task {task} (accepted: {' or '.join(accepted)})"
+    if shape not in accepted_formats(task):
+        accepted = " or ".join(tasks.TASKS[task].formats)
+        reason = f"a {shape} row cannot be used for task {task} (accepted: {accepted})"
         raise RowError(reason, kind="wrong format")
     return FORMATS[shape].read(row, task)
 
@@ -112,7 +124,7 @@ def accepted_formats(task: str) -> tuple[str, ...]:
     """The row formats that a task takes; raises ValueError for a task that does not exist."""
     if task not in tasks.TASKS:
         raise ValueError(f"unknown task {task!r} (accepted: {', '.join(TASKS)})")
-    return tasks.TASKS[task].formats
+    return tasks.TASKS[task].formats + tasks.TASKS[task].pairs
 
 
 def row_format(row: object) -> str:
@@ -122,6 +134,8 @@ def row_format(row: object) -> str:
     fits = [name for name, shape in FORMATS.items() if shape.is_whole(row) or shape.is_meant(row)]
     if "text" in fits and {"text/label", "text/entities"}.intersection(fits):
         fits.remove("text")  # a text with a label or entities is no plain text
+    if "prompt/completion" in fits and "prompt/chosen/rejected" in fits and "completion" not in row:
+        fits.remove("prompt/completion")  # both have a prompt
     if not fits:
         fits = [name for name in FORMATS if any(word in row for word in _WORDS[name])][:1]
     if len(fits) == 1:

@@ -46,6 +46,7 @@ class Task:
     max_new_tokens: int = 64
     temperature: float = 0.0  # 0: greedy
     splits_long_text: bool = False  # into rows of max_length tokens, instead of cutting it there
+    pairs: tuple[str, ...] = ()  # rows with a better and a worse answer, for training.objective dpo
 
 
 def score_chat(scorer: Scorer, rows: Sequence[HeldOut]) -> Scores:
@@ -112,8 +113,12 @@ def score_summarization(scorer: Scorer, rows: Sequence[HeldOut]) -> Scores:
     return Scores({**metrics, **token_metrics(losses)}, answers, parts)
 
 
+PREFERENCES = ("prompt/chosen/rejected", "input/preferred_output/non_preferred_output")
+
 TASKS = {
-    "chat": Task(("chat", "prompt/completion"), "perplexity", "min", sums.perplexity, score_chat),
+    "chat": Task(
+        ("chat", "prompt/completion"), "perplexity", "min", sums.perplexity, score_chat, pairs=PREFERENCES
+    ),
     "text-generation": Task(("text", "prompt/completion"), "perplexity", "min", sums.perplexity, score_text),
     "classification": Task(("text/label",), "accuracy", "max", sums.share, score_classification),
     "ner": Task(

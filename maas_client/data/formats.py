@@ -12,6 +12,8 @@ _ROWS_TO_LOOK_AT = 1000
 _TASK_OF = {
     "chat": "chat",
     "prompt/completion": "chat",
+    "prompt/chosen/rejected": "chat",
+    "input/preferred_output/non_preferred_output": "chat",
     "text/label": "classification",
     "text": "text-generation",
     "tokens/tags": "ner",

@@ -15,6 +15,7 @@ from maas_client.data.fast import FORMATS, FastReader
 from maas_client.data.tokens import estimated_bytes
 from tuning import rows
 from tuning.rows import parse_row
+from tuning.tasks import PREFERENCES
 
 TASKS = {
     "chat": "chat",
@@ -54,7 +55,7 @@ ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 
 
 def test_every_format_is_read_fast_or_said_to_be_slow() -> None:
-    assert FORMATS | {"tokens/tags", "text/entities"} == set(rows.FORMATS)
+    assert FORMATS | {"tokens/tags", "text/entities", *PREFERENCES} == set(rows.FORMATS)
     assert set(TASKS) == set(ROWS) == FORMATS
 
 
