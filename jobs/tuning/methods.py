@@ -11,15 +11,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tuning import trainables
-from tuning.anatomy import Anatomy, anatomy_of, last_part, linear_layers, logical_size, resolve_targets
+from tuning.anatomy import (
+    Anatomy,
+    anatomy_of,
+    is_frozen,
+    last_part,
+    linear_layers,
+    logical_size,
+    resolve_targets,
+)
 from tuning.config import MethodConfig
 from tuning.errors import InputError
 
 __all__ = ["METHODS", "Method", "count_parameters", "quantization_of", "resolve_targets"]
 
-QUANTIZED = frozenset({"nf4", "int8"})
-LOW_RANK = frozenset({"rank", "alpha", "dropout", "target_modules"})
-VIRTUAL = frozenset({"virtual_tokens", "quantization"})
+NF4, INT8 = frozenset({"nf4"}), frozenset({"int8"})
+QUANTIZED = NF4 | INT8
 # An exact singular value decomposition is fast up to this width; above it a randomized one takes its place.
 WIDE = 1024
 
@@ -50,9 +57,9 @@ class Method:
 
     `prepare(model, config, steps)` gives the model to train in `steps` steps, and raises InputError where
     config and model do not fit; `count(anatomy, config)` says how many numbers that will be. `keys` are the
-    keys of MethodConfig that it reads, `takes_quantized` the formats of a base that it can stand on.
-    `fp32_base`: the base is loaded in fp32 whatever the precision. `recomputes`: gradient checkpointing is
-    possible. `moments` are the numbers that the optimizer keeps for each number that is trained.
+    keys of MethodConfig that it reads besides `quantization`, whose formats that it can stand on are in
+    `takes_quantized`. `fp32_base`: the base is loaded in fp32 whatever the precision. `recomputes`: gradient
+    checkpointing is possible. `moments` are the numbers that the optimizer keeps for each one that is trained.
     """
 
     prepare: Callable[..., Any]
@@ -79,8 +86,6 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 
 def _prepare_full(model: Any, config: MethodConfig, _steps: int = 1) -> Any:
-    from tuning.anatomy import is_frozen
-
     model.requires_grad_(True)
     if config.freeze_layers:
         trainables.full(anatomy_of(model), config)  # raises where there are too few layers
@@ -242,48 +247,35 @@ def _virtual(configure: Callable[[Any, MethodConfig, int], Any]) -> Callable[...
     return prepare
 
 
+def _keys(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+LOW_RANK, VIRTUAL = _keys("rank alpha dropout target_modules"), _keys("virtual_tokens")
+
 METHODS: Mapping[str, Method] = {
-    "lora": Method(_lora(), trainables.low_rank, LOW_RANK | {"quantization"}, QUANTIZED),
-    "rslora": Method(_lora(use_rslora=True), trainables.low_rank, LOW_RANK | {"quantization"}, QUANTIZED),
-    "dora": Method(_lora(use_dora=True), trainables.dora, LOW_RANK | {"quantization"}, frozenset({"nf4"})),
+    "lora": Method(_lora(), trainables.low_rank, LOW_RANK, QUANTIZED),
+    "rslora": Method(_lora(use_rslora=True), trainables.low_rank, LOW_RANK, QUANTIZED),
+    "dora": Method(_lora(use_dora=True), trainables.dora, LOW_RANK, NF4),
     "pissa": Method(_prepare_pissa, trainables.low_rank, LOW_RANK, fp32_base=True),
     "adalora": Method(
         _prepare_adalora,
         trainables.adalora,
-        LOW_RANK | {"quantization"},
+        LOW_RANK,
         QUANTIZED,
         moments=4,  # AdamW's two, and how much each number matters and varies
         around_step=_around_adalora,
     ),
-    "loha": Method(
-        _adapter(_loha),
-        trainables.loha,
-        frozenset({"rank", "alpha", "target_modules", "quantization"}),
-        frozenset({"int8"}),
-    ),
-    "lokr": Method(
-        _adapter(_lokr),
-        trainables.lokr,
-        frozenset({"rank", "alpha", "target_modules", "quantization"}),
-        frozenset({"int8"}),
-    ),
-    "oft": Method(
-        _adapter(_oft), trainables.oft, frozenset({"rank", "target_modules", "quantization"}), QUANTIZED
-    ),
-    "vera": Method(
-        _adapter(_vera),
-        trainables.vera,
-        frozenset({"rank", "dropout", "target_modules", "quantization"}),
-        QUANTIZED,
-    ),
-    "ia3": Method(_adapter(_ia3), trainables.ia3, frozenset({"target_modules", "quantization"}), QUANTIZED),
+    "loha": Method(_adapter(_loha), trainables.loha, _keys("rank alpha target_modules"), INT8),
+    "lokr": Method(_adapter(_lokr), trainables.lokr, _keys("rank alpha target_modules"), INT8),
+    "oft": Method(_adapter(_oft), trainables.oft, _keys("rank target_modules"), QUANTIZED),
+    "vera": Method(_adapter(_vera), trainables.vera, _keys("rank dropout target_modules"), QUANTIZED),
+    "ia3": Method(_adapter(_ia3), trainables.ia3, _keys("target_modules"), QUANTIZED),
     "prefix": Method(
         _virtual(_prefix), trainables.prefix, VIRTUAL, QUANTIZED, is_mergeable=False, recomputes=False
     ),
     "prompt": Method(_virtual(_prompt), trainables.prompt, VIRTUAL, QUANTIZED, is_mergeable=False),
     "p-tuning": Method(_virtual(_p_tuning), trainables.p_tuning, VIRTUAL, QUANTIZED, is_mergeable=False),
-    "qlora": Method(_lora(), trainables.low_rank, LOW_RANK | {"quantization"}, frozenset({"nf4"})),
-    "full": Method(
-        _prepare_full, trainables.full, frozenset({"freeze_layers"}), is_adapter=False, fp32_base=True
-    ),
+    "qlora": Method(_lora(), trainables.low_rank, LOW_RANK, NF4),
+    "full": Method(_prepare_full, trainables.full, _keys("freeze_layers"), is_adapter=False, fp32_base=True),
 }

@@ -135,6 +135,6 @@ def test_the_page_of_methods_says_what_the_table_says() -> None:
         told = check_method(job(PHI_3_MINI, name=name), None)
         assert told is not None
         assert row[1] == f"{100 * told.share:.3g} %"
-        assert set(row[2].split(", ")) == method.keys - {"quantization"}
+        assert set(row[2].split(", ")) == method.keys
         assert set(row[3].replace(" always", "").replace(",", "").split()) == method.takes_quantized
         assert row[4] == ("yes" if method.is_mergeable else "no") * method.is_adapter
