@@ -95,7 +95,7 @@ def _score(
     base = base_of_adapter(files.model)
     source = files.base or base or files.model
     tokenizer = load_tokenizer(files.model)
-    precision = choose_precision(config.training.precision, processes.device, hidden_size(source))
+    precision, _ = choose_precision(config.training.precision, processes.device, hidden_size(source))
     if base is None:
         model = load_model(source, DTYPES[precision])
     else:  # on a base in the number format that the adapter was trained on

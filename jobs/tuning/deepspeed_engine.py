@@ -47,6 +47,8 @@ class _Run:
 class DeepSpeedZero:
     """A DeepSpeed engine around the model. Stage 1 splits the optimizer, 2 gradients too, 3 parameters too."""
 
+    can_try_again = False
+
     def __init__(self, loss: SupervisedLoss, config: Config, processes: Processes, stage: int) -> None:
         deepspeed = _import_deepspeed(processes)
         self.model: Any = loss.model
@@ -80,6 +82,9 @@ class DeepSpeedZero:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss; the factor undoes the averaging."""
         self._engine.backward(loss * self.processes.count, scale_wrt_gas=False)
+
+    def exchange(self) -> None:
+        """It happened in the backward passes."""
 
     def clip(self) -> float:
         """The norm of the gradients; it is in `step` that the engine scales them, as its config says."""

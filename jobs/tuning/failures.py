@@ -25,16 +25,22 @@ def explain(error: BaseException, output: Path) -> str | None:
         or any(sign in text for sign in DISK_FULL_SIGNS)
     ):
         return f"The disk that holds {output} is full; make room and run the same command again: it goes on."
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY_SIGNS)
-    ):
+    if is_out_of_memory(error):
         return (
-            "There is not enough memory for a training step; halve training.batch_size and double "
-            "training.gradient_accumulation (the result stays the same), or lower training.max_length."
+            "There is not enough memory for this model and method; lower training.max_length or "
+            "distributed.processes, or take method qlora or a smaller model."
         )
     if isinstance(error, OSError):
         return f"Cannot write to {output}: {error.strerror or error}; try another --output."
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, a GPU's or the machine's, did not suffice."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY_SIGNS)
 
 
 def diverged(step: int, loss: float, norm: float) -> FailedError:

@@ -25,6 +25,8 @@ from tuning.strategies import tensors_of, to_save, trained_parameters
 class FullySharded:
     """Each process holds a share of the rows of every tensor; a block is gathered while it computes."""
 
+    can_try_again = False
+
     def __init__(self, loss: SupervisedLoss, config: Config, processes: Processes) -> None:
         self.model, self.processes, self._loss = loss.model, processes, loss
         self.max_norm = config.training.max_grad_norm
@@ -48,6 +50,9 @@ class FullySharded:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss; the factor undoes the averaging."""
         (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
+
+    def exchange(self) -> None:
+        """It happened in the backward passes."""
 
     def clip(self) -> float:
         """Scale the gradients down; returns their norm before, over all processes."""

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from tuning.batches import Batch
@@ -22,6 +22,8 @@ from tuning.distributed import Processes
 from tuning.loss import SupervisedLoss
 from tuning.optimization import make_optimizer
 from tuning.pieces import WEIGHT, Piece, Stored
+
+BUCKET_BYTES = 64 << 20
 
 
 class Strategy(Protocol):
@@ -35,14 +37,20 @@ class Strategy(Protocol):
     def optimizer(self) -> torch.optim.Optimizer:
         """What moves the weights; its param_groups take the learning rate."""
 
+    can_try_again: bool
+    """Whether a step may be begun anew after memory did not suffice in the middle of it."""
+
     def micro_batch(self, is_last: bool, /) -> AbstractContextManager[Any]:
-        """Around forward and backward of a micro-batch; with a step's last one gradients are exchanged."""
+        """Around forward and backward of a micro-batch; some exchange gradients with a step's last one."""
 
     def loss(self, batch: Batch) -> Tensor:
         """The summed loss of this process's batch."""
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradient; over processes and micro-batches gradients are summed, not averaged."""
+
+    def exchange(self) -> None:
+        """After a step's last micro-batch: exchange the gradients that have not been exchanged yet."""
 
     def clip(self) -> float:
         """Scale gradients down to training.max_grad_norm; returns their norm before, over all processes."""
@@ -67,22 +75,25 @@ class Strategy(Protocol):
 
 
 class Replicated:
-    """Each process holds everything; where there are several, DistributedDataParallel averages gradients."""
+    """Each process holds everything, and adds up the gradients of all of them.
+
+    That happens after a step's backward passes, when all processes know that memory sufficed: inside of the
+    last one, as DistributedDataParallel does it, those that had enough would wait for the others forever.
+    """
+
+    can_try_again = True
 
     def __init__(self, loss: SupervisedLoss, config: Config, processes: Processes) -> None:
         self.model, self.processes, self.max_norm = loss.model, processes, config.training.max_grad_norm
         self.optimizer: torch.optim.Optimizer = make_optimizer(loss.model, config.training)
         self._trained = dict(trained_parameters(loss.model))
-        self._loss: Any = loss
-        if processes.count > 1:
-            self._loss = DistributedDataParallel(loss, broadcast_buffers=False)
+        self._loss = loss
+        for parameter in self._trained.values():
+            processes.agree(parameter.data)
 
-    def micro_batch(self, is_last: bool, /) -> AbstractContextManager[Any]:
-        """Exchange gradients once."""
-        if is_last or self.processes.count == 1:
-            return nullcontext()
-        context: AbstractContextManager[Any] = self._loss.no_sync()
-        return context
+    def micro_batch(self, _is_last: bool, /) -> AbstractContextManager[Any]:
+        """Nothing is exchanged here."""
+        return nullcontext()
 
     def loss(self, batch: Batch) -> Tensor:
         """The summed loss of this process's batch."""
@@ -90,8 +101,20 @@ class Replicated:
         return loss
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a loss; the factor undoes the averaging."""
-        (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
+        """Add the gradient of a loss."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def exchange(self) -> None:
+        """Add up the gradients of all processes, some megabytes at a time."""
+        if self.processes.count == 1:
+            return
+        for together in in_buckets(map(_gradient, self._trained.values()), BUCKET_BYTES):
+            flat = torch.cat([gradient.flatten() for gradient in together])
+            dist.all_reduce(flat)
+            start = 0
+            for gradient in together:
+                gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+                start += gradient.numel()
 
     def clip(self) -> float:
         """Scale the gradients down; returns their norm before."""
@@ -138,6 +161,26 @@ class Replicated:
             "gradients": [parameter.grad for parameter in parameters if parameter.grad is not None],
             "optimizer": tensors_of(self.optimizer.state),
         }
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """A parameter's gradient; nothing where this process had no use for it."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def in_buckets(gradients: Iterable[Tensor], size_bytes: int) -> Iterator[list[Tensor]]:
+    """Tensors in groups of about so many bytes, and of one format."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        is_full = sum(one.nbytes for one in bucket) + gradient.nbytes > size_bytes
+        if bucket and (is_full or bucket[0].dtype != gradient.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
 
 
 def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -19,7 +19,7 @@ def test_more_memory_than_there_is() -> None:
     sentence = explain(caught.value, OUTPUT)
     assert sentence is not None
     assert "not enough memory" in sentence
-    assert "halve training.batch_size" in sentence
+    assert "lower training.max_length" in sentence
 
 
 def test_a_full_disk() -> None:
