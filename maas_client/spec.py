@@ -136,7 +136,13 @@ class MethodSpec(Part):
 
 
 class TrainingSpec(Part):
-    """How long and how fast to train."""
+    """What to learn from, how long and how fast."""
+
+    objective: Literal["sft", "dpo"] = "sft"
+    """`sft` learns answers, `dpo` learns from pairs of a better and a worse answer (docs/training.md)."""
+
+    beta: float = Field(default=0.1, gt=0, le=100)
+    """With `dpo`: how strongly the model is held to the base model."""
 
     epochs: float = Field(default=3, gt=0, le=1000)
     """Passes over the training rows."""
@@ -359,7 +365,7 @@ class JobSpec(Part):
     """How the weights are adapted."""
 
     training: TrainingSpec = TrainingSpec()
-    """How long and how fast to train."""
+    """What to learn from, how long and how fast."""
 
     evaluation: EvaluationSpec = EvaluationSpec()
     """How the model is measured before and after."""

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -30,9 +30,29 @@ class TokenRow:
     labels: torch.Tensor
 
     @property
-    def supervised(self) -> int:
-        """Tokens that carry loss; the first token of a row has nothing before it that could predict it."""
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.ids)
+
+    @property
+    def weight(self) -> int:
+        """Tokens that carry loss, of which a step's loss is the mean.
+
+        The first token of a row has nothing before it that could predict it.
+        """
         return int((self.labels[1:] != IGNORED).sum())
+
+
+class Item(Protocol):
+    """What a step is made of: a row, or a pair of rows."""
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+
+    @property
+    def weight(self) -> int:
+        """What it counts for in the mean that is a step's loss."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +148,18 @@ class Plan:
     """Which rows are trained on in each step, the same for every process.
 
     A step takes `batch_size * gradient_accumulation * processes` units: rows, or with packing groups of rows
-    that fit into `max_length` tokens. Units are shuffled anew for each epoch.
+    that fit into `max_length` tokens (where a row is a pair, into `sequences` times as many). Units are
+    shuffled anew for each epoch.
     """
 
-    def __init__(self, rows: Sequence[TokenRow], training: TrainingConfig, processes: int) -> None:
-        self.lengths = [len(row.ids) for row in rows]
-        self.supervised = [row.supervised for row in rows]
+    def __init__(
+        self, rows: Sequence[Item], training: TrainingConfig, processes: int, sequences: int = 1
+    ) -> None:
+        self.lengths = [row.length for row in rows]
+        self.weights = [row.weight for row in rows]
         self.seed = training.seed
-        self.units = (
-            self._group(training.max_length) if training.packing else [[row] for row in range(len(rows))]
-        )
+        capacity = sequences * training.max_length
+        self.units = self._group(capacity) if training.packing else [[row] for row in range(len(rows))]
         self.processes = processes
         self.shares = training.gradient_accumulation * processes
         self.units_a_step = training.batch_size * self.shares
@@ -146,11 +168,11 @@ class Plan:
         self.steps = min(wanted, training.max_steps or wanted)
         self._shuffled: tuple[int, list[list[int]]] = (-1, [])
 
-    def _group(self, max_length: int) -> list[list[int]]:
-        """Rows in groups of at most `max_length` tokens; the seed decides which of equal length meet."""
+    def _group(self, capacity: int) -> list[list[int]]:
+        """Rows in groups of at most `capacity` tokens; the seed decides which of equal length meet."""
         order = list(range(len(self.lengths)))
         random.Random(f"{self.seed} pack").shuffle(order)
-        bins = pack([self.lengths[row] for row in order], max_length)
+        bins = pack([self.lengths[row] for row in order], capacity)
         return [[order[place] for place in members] for members in bins]
 
     def rows_of_step(self, step: int) -> list[list[int]]:
@@ -167,14 +189,28 @@ class Plan:
         return sum(self.lengths[row] for unit in self.rows_of_step(step) for row in unit)
 
     def targets_of_step(self, step: int) -> int:
-        """Tokens that carry loss in a step, over all processes."""
-        return sum(self.supervised[row] for unit in self.rows_of_step(step) for row in unit)
+        """What the loss of a step is the mean of, over all processes: tokens that carry loss, or pairs."""
+        return sum(self.weights[row] for unit in self.rows_of_step(step) for row in unit)
+
+    def rows_used(self) -> set[int]:
+        """The rows that any step takes."""
+        return {row for step in range(self.steps) for unit in self.rows_of_step(step) for row in unit}
 
     def shares_of_step(self, step: int, rank: int) -> Iterator[list[int]]:
         """The row numbers of a process's micro-batches; in an epoch's last step some may be empty."""
         units = self.rows_of_step(step)
         for share in range(rank, self.shares, self.processes):
             yield [row for unit in units[share :: self.shares] for row in unit]
+
+
+def owners_of_targets(rows: Sequence[TokenRow], owners: Sequence[int] | None = None) -> torch.Tensor:
+    """The number of the row (or its owner) that each target of `lay_out(rows)` belongs to."""
+    numbers = range(len(rows)) if owners is None else owners
+    numbered = [
+        TokenRow(row.ids, torch.where(row.labels == IGNORED, IGNORED, number))
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+    return lay_out(numbered, 0).targets
 
 
 def without_loss(row: TokenRow) -> TokenRow:

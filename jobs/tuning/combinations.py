@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from tuning.config import Config, MethodConfig
+from tuning.config import Config, MethodConfig, TrainingConfig
 from tuning.methods import METHODS, quantization_of
 from tuning.sharding import OFFLOADS, SHARDS_MODEL
+from tuning.tasks import TASKS
 
 Rule = Callable[[Config], str | None]
 
@@ -27,9 +28,15 @@ WHOLE = ("none", "ddp")
 """Strategies whose processes hold whole gradients and moments of their own."""
 VIRTUAL = frozenset({"prefix", "prompt", "p-tuning"})
 PACKED_AND_SPLIT = {
-    ("nf4", "zero3"): "bitsandbytes keeps each weight that it has read until the backward pass, so that every "
+    (
+        "nf4",
+        "zero3",
+    ): "bitsandbytes keeps each weight that it has read until the backward pass, so that every "
     "process would hold the whole base again; take fsdp or zero2",
-    ("int8", "zero3"): "bitsandbytes keeps each weight that it has read, so that every process would hold the "
+    (
+        "int8",
+        "zero3",
+    ): "bitsandbytes keeps each weight that it has read, so that every process would hold the "
     "whole base again; take zero2, or nf4 with fsdp",
     ("int8", "fsdp"): "the scales of 8-bit layers are lost where they are split; take zero2, or nf4",
 }
@@ -110,4 +117,22 @@ def _offload(config: Config) -> str | None:
     return f"distributed.offload {offload} does not work with strategy {strategy}; accepted: {accepted}."
 
 
-RULES: tuple[Rule, ...] = (_unread_keys, _quantized_base, _recomputation, _whole_gradients, _split_base, _offload)
+def _objective(config: Config) -> str | None:
+    training = config.training
+    if training.objective == "dpo" and not TASKS[config.task].pairs:
+        able = " or ".join(name for name, task in TASKS.items() if task.pairs)
+        return f"training.objective dpo does not work with task {config.task}; take task {able}."
+    if training.objective == "sft" and training.beta != TrainingConfig().beta:
+        return "training.beta is not read by objective sft; leave it out, or take objective dpo."
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    _unread_keys,
+    _quantized_base,
+    _recomputation,
+    _whole_gradients,
+    _split_base,
+    _offload,
+    _objective,
+)

@@ -50,8 +50,12 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast to train. `batch_size` counts sequences (packed or not) a step a process."""
+    """What to learn from, how long and how fast. `batch_size` counts sequences (packed or not, or pairs of
+    them with `dpo`) a step a process; `beta` is how dear it is to leave the base model, with `dpo`.
+    """
 
+    objective: Literal["sft", "dpo"] = "sft"
+    beta: float = 0.1
     epochs: float = 3
     max_steps: int | None = None
     learning_rate: float = 2e-4

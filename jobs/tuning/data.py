@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from tuning.masks import encode
 from tuning.rows import Row, read_rows
 from tuning.tasks import TASKS
 
+Encode = Callable[[Row, Path, Any, Config], tuple[list[Any], bool]]
+
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows as tokens, held-out rows as they are, all labels, and how many rows were cut.
+    """Training rows as tokens or pairs of such, held-out rows as they are, all labels, and how many were cut.
 
     `unseen_labels` are those of held-out rows that no training row has.
     """
 
-    train: list[TokenRow]
+    train: list[Any]
     validation: list[Row]
     labels: tuple[str, ...] = ()
     truncated: int = 0
@@ -55,10 +57,15 @@ class Data:
         return {"train": len(self.train), "validation": held_out, "truncated": self.truncated}
 
 
-def load_data(train: Path, validation: Path | None, config: Config, tokenizer: Any) -> Data:
-    """Read both files, or hold out a share of the training rows. Raises InputError."""
-    rows = load_rows(train, config.task)
-    held_out = load_rows(validation, config.task) if validation else []
+def load_data(
+    train: Path, validation: Path | None, config: Config, tokenizer: Any, encode_one: Encode | None = None
+) -> Data:
+    """Read both files, or hold out a share of the training rows. Raises InputError.
+
+    `encode_one` makes what is trained on from a row; None: tokens.
+    """
+    rows = load_rows(train, config.task, config.training.objective)
+    held_out = load_rows(validation, config.task, config.training.objective) if validation else []
     if validation is None and config.validation.split:
         rows, held_out = hold_out(rows, config.validation.split, config.training.seed)
     if not rows:
@@ -71,7 +78,7 @@ def load_data(train: Path, validation: Path | None, config: Config, tokenizer: A
             f"Every held-out row is among the training rows too (line {contamination.lines[0][0]} is line "
             f"{contamination.lines[0][1]}), so nothing would be measured; give other rows in data.validation."
         )
-    encoded = [encode_row(row, train, tokenizer, config) for row in rows]
+    encoded = [(encode_one or encode_row)(row, train, tokenizer, config) for row in rows]
     return Data(
         train=[tokens for parts, _ in encoded for tokens in parts],
         validation=held_out,
@@ -83,12 +90,27 @@ def load_data(train: Path, validation: Path | None, config: Config, tokenizer: A
     )
 
 
-def load_rows(path: Path, task: str) -> list[Row]:
-    """All rows of a file. Raises InputError for the first bad one, or if there is none."""
+def load_rows(path: Path, task: str, objective: str | None = None) -> list[Row]:
+    """All rows of a file. Raises InputError for the first bad one, or if there is none.
+
+    With an `objective` they must be of the kind that it learns from.
+    """
     try:
-        return list(read_rows(path, task))
+        rows = list(read_rows(path, task))
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
+    are_pairs = bool(rows[0].example.rejected)
+    if are_pairs and objective == "sft":
+        raise InputError(
+            f"{path.name} has pairs of a better and a worse answer; set training.objective to dpo to learn "
+            "from them."
+        )
+    if objective == "dpo" and not are_pairs:
+        raise InputError(
+            f"training.objective is dpo, and {path.name} has no pairs; give rows with prompt, chosen and "
+            "rejected."
+        )
+    return rows
 
 
 def hold_out(rows: list[Row], split: float, seed: int) -> tuple[list[Row], list[Row]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
 
-from tuning.batches import IGNORED, TokenRow, lay_out, pack
+from tuning.batches import TokenRow, lay_out, owners_of_targets, pack
 from tuning.config import Config
 from tuning.data import encode_row
 from tuning.decoding import choose_labels, decode, make_trie
@@ -37,7 +38,8 @@ TOKENS_A_BATCH = 8192
 class HeldOut:
     """A held-out row: its tokens, the tokens to answer to, and the question and the answer as text.
 
-    `rows` is one row of tokens, or several where a long text is split.
+    `rows` is one row of tokens, or several where a long text is split. Of a pair, `rejected` is the row with
+    the worse answer and `margin` how much likelier the base model finds the better one.
     """
 
     rows: tuple[TokenRow, ...]
@@ -45,6 +47,8 @@ class HeldOut:
     prompt_text: str
     expected: str
     example: Example
+    rejected: tuple[TokenRow, ...] = ()
+    margin: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,11 @@ def _hold(row: Row, path: Path, tokenizer: Any, config: Config) -> HeldOut:
         prompt, expected = _split_text(example.text or "", tokens[0].ids.tolist(), tokenizer, config.task)
         text = tokenizer.decode(prompt, skip_special_tokens=True)
     answer = tokenizer.decode(expected, skip_special_tokens=True)
-    return HeldOut(tuple(tokens), prompt, text, answer.strip(), example)
+    worse: list[TokenRow] = []
+    if example.rejected:
+        other = replace(row, example=replace(example, messages=example.rejected))
+        worse, _ = encode_row(other, path, tokenizer, config)
+    return HeldOut(tuple(tokens), prompt, text, answer.strip(), example, tuple(worse))
 
 
 def _split_text(text: str, ids: list[int], tokenizer: Any, task: str) -> tuple[list[int], list[int]]:
@@ -147,7 +155,7 @@ class Scorer:
             batch = lay_out(members, self.tokenizer.pad_token_id).to(device)
             with self._evaluating():
                 logits = self.loss.logits(batch)
-            row = _owners_of_targets(owners, members).to(device)
+            row = owners_of_targets(members, owners).to(device)
             losses = functional.cross_entropy(logits, batch.targets, reduction="none")
             right = logits.argmax(-1) == batch.targets
             table.index_add_(0, row, torch.stack([losses, torch.ones_like(losses), right], dim=1).double())
@@ -269,12 +277,3 @@ class Scorer:
         if any(held.example.messages for held in rows):
             ends.add(template_facts(self.tokenizer).end_id)
         return {int(end) for end in ends if end is not None}
-
-
-def _owners_of_targets(owners: Sequence[int], members: Sequence[TokenRow]) -> torch.Tensor:
-    """The row's number of each target of `lay_out(members)`: the same rows, laid out with it as label."""
-    numbered = [
-        TokenRow(row.ids, torch.where(row.labels == IGNORED, IGNORED, owner))
-        for owner, row in zip(owners, members, strict=True)
-    ]
-    return lay_out(numbered, 0).targets

@@ -68,7 +68,7 @@ def test_a_row_has_the_same_loss_alone_and_among_others(
     alone = [scorer.row_losses([held])[0] for held in held_out]
     for row, other, held in zip(together, alone, held_out, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
-        assert row[1] == sum(part.supervised for part in held.rows)
+        assert row[1] == sum(part.weight for part in held.rows)
     total = scorer.losses(held_out)
     assert total["loss"] == pytest.approx(sum(row[0] for row in together) / sum(row[1] for row in together))
     assert total["perplexity"] == pytest.approx(math.exp(total["loss"]))
