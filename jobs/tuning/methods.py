@@ -59,7 +59,7 @@ class Method:
     config and model do not fit; `count(anatomy, config)` says how many numbers that will be. `keys` are the
     keys of MethodConfig that it reads besides `quantization`, whose formats that it can stand on are in
     `takes_quantized`. `fp32_base`: the base is loaded in fp32 whatever the precision. `recomputes`: gradient
-    checkpointing is possible. `moments` are what the optimizer keeps for each one that is trained.
+    checkpointing is possible. `moments` are the numbers that the optimizer keeps for each trained one.
     """
 
     prepare: Callable[..., Any]
