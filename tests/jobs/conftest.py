@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from training_stage import Done
 
 TINY_PHI3 = Path(__file__).parents[2] / "models" / "tiny-phi3"
 COLORS = ["red", "green", "blue", "yellow"]
@@ -70,3 +71,31 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as `run_script` gives a process: sums over threads round in another order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train(
+    one_thread: None, mini_model: Path, color_rows: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Train in this process (a process of its own would load torch anew); returns exit code and stderr."""
+    import train as training_script
+
+    def run(config: Path, output: str = "run", **changed: object) -> Done:
+        given = {"train": color_rows, "model": mini_model, "output": tmp_path / output, **changed}
+        words = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+        capfd.readouterr()
+        code = training_script.main(["--config", str(config), *words])
+        return Done(code, capfd.readouterr().err)
+
+    return run

@@ -3,58 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from training_stage import losses, read_events, run_script, script
-
-import train as training_script
+from training_stage import Done, losses, read_events, run_script, script, start_and_wait_for_step
 
 pytestmark = pytest.mark.slow
 Write = Callable[..., Path]
-
-
-@dataclass
-class Done:
-    """How a call of the script's main function ended."""
-
-    returncode: int
-    stderr: str
-
-
 Train = Callable[..., Done]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many threads as `run_script` gives a process: sums over threads round in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def train(
-    one_thread: None, mini_model: Path, color_rows: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> Train:
-    """Train in this process (a process of its own would load torch anew); returns exit code and stderr."""
-
-    def run(config: Path, output: str = "run", **changed: object) -> Done:
-        given = {"train": color_rows, "model": mini_model, "output": tmp_path / output, **changed}
-        words = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
-        capfd.readouterr()
-        code = training_script.main(["--config", str(config), *words])
-        return Done(code, capfd.readouterr().err)
-
-    return run
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -98,22 +56,6 @@ def test_the_same_seed_gives_the_same_losses_to_the_last_bit(
     assert losses(tmp_path / "one") == losses(tmp_path / "two")
     assert train(write_config(method=method, seed=8), "three").returncode == 0
     assert losses(tmp_path / "one") != losses(tmp_path / "three")
-
-
-def start_and_wait_for_step(words: list[str], output: Path, step: int) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (output / "events.jsonl").exists() and len(losses_so_far(output)) >= step:
-            return process
-        time.sleep(0.01)
-    process.kill()
-    raise AssertionError(f"step {step} was never reached")
-
-
-def losses_so_far(output: Path) -> list[str]:
-    lines = (output / "events.jsonl").read_text().splitlines()
-    return [line for line in lines if '"event": "step"' in line]
 
 
 @pytest.mark.parametrize(

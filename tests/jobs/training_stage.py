@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,27 @@ def losses(output: Path) -> list[float]:
     """The loss of each step, the last word on each step counting."""
     by_step = {event["step"]: event["loss"] for event in read_events(output, "step")}
     return [by_step[step] for step in sorted(by_step)]
+
+
+def start_and_wait_for_step(words: list[str], output: Path, step: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (output / "events.jsonl").exists() and len(losses_so_far(output)) >= step:
+            return process
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"step {step} was never reached")
+
+
+def losses_so_far(output: Path) -> list[str]:
+    lines = (output / "events.jsonl").read_text().splitlines()
+    return [line for line in lines if '"event": "step"' in line]
+
+
+@dataclass
+class Done:
+    """How a call of the script's main function ended."""
+
+    returncode: int
+    stderr: str

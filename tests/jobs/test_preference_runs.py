@@ -1,0 +1,102 @@
+"""Runs that learn from preferences: measured before and after, resumed, spread, by any method."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_preferences import pair_rows, write_rows
+from training_stage import JOBS, Done, losses, read_events, script, start_and_wait_for_step
+
+pytestmark = pytest.mark.slow
+Write = Callable[..., Path]
+Train = Callable[..., Done]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "pairs.jsonl", pair_rows(40))
+
+
+def test_a_run_says_how_well_answers_are_told_apart(
+    train: Train, write_config: Write, pairs: Path, tmp_path: Path
+) -> None:
+    config = write_config(task="chat", objective="dpo", epochs=4, keep_best=True)
+    done = train(config, train=pairs)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["objective"], result["metric"], result["direction"]) == ("dpo", "reward_accuracy", "max")
+    assert result["before"]["loss"] == pytest.approx(0.693147, abs=1e-6)
+    assert (result["before"]["reward_accuracy"], result["before"]["reward_margin"]) == (0.5, 0.0)
+    assert result["after"]["reward_accuracy"] > 0.9
+    assert result["after"]["reward_margin"] > 0
+    assert result["change"]["low"] > 0
+    validations = read_events(tmp_path / "run", "validation")
+    assert [event["reward_accuracy"] for event in validations][-1] > 0.9
+    sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
+    assert "the ball is" in sample["expected"]
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(
+    train: Train, write_config: Write, mini_model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    config = write_config(
+        task="chat", objective="dpo", epochs=5, checkpoint_every_steps=7, packing=True, batch_size=1,
+        method={"name": "lora", "rank": 4, "dropout": 0.1},
+    )  # fmt: skip
+    output = tmp_path / "killed"
+    words = script("train.py", "--config", config, "--train", pairs, "--model", mini_model)
+    process = start_and_wait_for_step([*words, "--output", str(output)], output, 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    (output / "reference.json").write_text("[[1.0")  # it is asked for again
+    for name in ("killed", "whole"):
+        assert train(config, name, train=pairs).returncode == 0
+    assert read_events(output, "started")[-1]["resumed_from_step"] >= 14
+    assert losses(output) == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_have_the_losses_of_one(
+    train: Train, write_config: Write, mini_model: Path, pairs: Path, tmp_path: Path, strategy: str
+) -> None:
+    config = write_config(task="chat", objective="dpo", batch_size=6, epochs=2)
+    assert train(config, "one", train=pairs).returncode == 0
+    value = json.loads(config.read_text())
+    value["training"] |= {"batch_size": 1, "gradient_accumulation": 3}
+    value["distributed"] = {"strategy": strategy, "processes": 2}
+    config.write_text(json.dumps(value))
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words += [str(JOBS / "train.py"), "--config", str(config), "--train", str(pairs)]
+    words += ["--model", str(mini_model), "--output", str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
+    assert results[1]["after"] == pytest.approx(results[0]["after"], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["pissa", "dora", "prompt", "full"])
+def test_any_method_starts_from_the_base_model(
+    train: Train, write_config: Write, pairs: Path, tmp_path: Path, method: str
+) -> None:
+    keys = {"rank": 4} if method in ("pissa", "dora") else {}
+    config = write_config(task="chat", objective="dpo", max_steps=3, method={"name": method, **keys})
+    done = train(config, train=pairs)
+    assert done.returncode == 0, done.stderr
+    before = json.loads((tmp_path / "run" / "result.json").read_text())["before"]
+    starts_at_base = before["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert starts_at_base == (method != "prompt")  # whose virtual tokens say something from the start
+
+
+def test_with_another_task_it_is_refused(train: Train, write_config: Write, pairs: Path) -> None:
+    done = train(write_config(task="qa", objective="dpo"), train=pairs)
+    assert done.returncode == 2
+    assert "training.objective dpo does not work with task qa; take task chat." in done.stderr
