@@ -65,6 +65,7 @@ def train(config: Config, files: Files) -> None:
         reason = error.strerror or error
         raise InputError(f"Cannot write to {files.output}: {reason}; try another --output.") from error
     with log as events, StopRequest() as stop, OutputLock(files.output) as lock:
+        processes.report_losses_to(events)
         try:
             processes.together(lambda: lock.take() if processes.is_first else None)
             run_to_end(config, files, processes, stop, events)

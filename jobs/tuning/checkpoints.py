@@ -28,7 +28,7 @@ from tuning.pieces import Piece, Stored, write_pieces
 
 WEIGHTS, MOMENTS = "weights-{:05d}.safetensors", "optimizer-{:05d}.safetensors"
 STATE, MANIFEST = "state.json", "manifest.json"
-WRITING = ".writing-"
+WRITING, DROPPED = ".writing-", ".dropped-"
 FIRST_LOSSES = 10  # how many a capsule holds
 SEEN_WITHIN_S = 60.0
 """So long may a file of another machine take to be seen on this one, where both have mounted the output."""
@@ -142,13 +142,13 @@ class Checkpoints:
         }
         write_json(temporary / MANIFEST, dict(sorted(hashes.items())))
         sync_folder(temporary)
-        shutil.rmtree(target, ignore_errors=True)
+        _drop(target)
         temporary.rename(target)
         sync_folder(self.folder, files=False)
         best = self.of_step(progress.best_step) if self.keep_best and progress.best_step else None
         for old in self.newest_first()[self.keep :]:
             if old != best:
-                shutil.rmtree(old, ignore_errors=True)
+                _drop(old)
 
     def newest_first(self) -> list[Path]:
         """The checkpoint folders, whole or damaged."""
@@ -177,7 +177,7 @@ class Checkpoints:
 
     def _newest_whole(self) -> str | None:
         """The name of the newest checkpoint that is as it was written; half-written ones are removed."""
-        for leftover in self.folder.glob(f"{WRITING}*"):
+        for leftover in (*self.folder.glob(f"{WRITING}*"), *self.folder.glob(f"{DROPPED}*")):
             shutil.rmtree(leftover, ignore_errors=True)
         for path in self.newest_first():
             if not (damage := _damage(path)):
@@ -210,6 +210,15 @@ def _sync(path: Path) -> None:
 def _begin(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a checkpoint so that nobody ever sees a part of it. Raises OSError."""
+    if folder.exists():
+        hidden = folder.with_name(f"{DROPPED}{folder.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _wait_to_see(path: Path, size: int) -> None:

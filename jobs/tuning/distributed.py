@@ -17,7 +17,8 @@ from torch.distributed import HashStore, PrefixStore, rendezvous  # type: ignore
 
 from tuning.config import DistributedConfig
 from tuning.errors import FailedError, InputError, StoppedError
-from tuning.liveness import DONE, GRACE_S, STOPPED, Liveness
+from tuning.events import EventLog, say
+from tuning.liveness import DONE, STOPPED, Liveness
 from tuning.sharding import NEEDS_GROUP, SPLIT
 
 T = TypeVar("T")
@@ -94,12 +95,23 @@ class Processes:
                 raise FailedError(f"Process {rank} of {self.count} failed: {words}")
         return [value for value, _, _ in told]  # type: ignore[misc]
 
+    def report_losses_to(self, events: EventLog) -> None:
+        """Write it to the events when this process ends because another one is gone and it hangs itself."""
+
+        def tell(sentence: str) -> None:
+            say(f"error: {sentence}")
+            with suppress(OSError):
+                events.write("failed", message=sentence)
+
+        if self.liveness is not None:
+            self.liveness.tell = tell
+
     def blame(self, error: Exception) -> Exception:
         """The error, or what lies behind it: another process that failed, vanished or was asked to stop."""
         if self.liveness is None or isinstance(error, InputError | FailedError):
             return error
         if isinstance(error, StoppedError):  # a launcher stops the others, too, when one was killed
-            wait_s = GRACE_S if self.liveness.is_any_dead() else 0.0
+            wait_s = self.liveness.pace.grace_s if self.liveness.is_any_dead() else 0.0
             gone = self.liveness.who_is_gone(wait_s)
             return FailedError(gone) if gone else error
         if not _is_lost_connection(error):
@@ -111,12 +123,14 @@ class Processes:
     def leave(self, error: Exception | None = None) -> None:
         """Tell the others how this process ends, and leave the process group."""
         if self.liveness is not None:
-            stopped = isinstance(error, StoppedError)
-            self.liveness.end(STOPPED if stopped else DONE if error is None else str(error) or repr(error))
             if error is not None:  # a group that lost a process may be waited for in vain
-                timer = threading.Timer(GRACE_S, os._exit, [getattr(error, "exit_code", 1)])
+                code = getattr(error, "exit_code", 1)
+                timer = threading.Timer(self.liveness.pace.grace_s, os._exit, [code])
                 timer.daemon = True
                 timer.start()
+            stopped = isinstance(error, StoppedError)
+            self.liveness.end(STOPPED if stopped else DONE if error is None else str(error) or repr(error))
+            if error is not None:
                 return
         if dist.is_initialized():
             dist.destroy_process_group()

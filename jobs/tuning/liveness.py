@@ -12,18 +12,26 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuning.events import say
 
-BEAT_S = 2.0
-SILENCE_S = 35.0
-"""A process that was not heard of for so long is gone; also of a busy one a thread speaks."""
-GRACE_S = 8.0
-"""So long has the main thread to end by itself once a process is known to be gone."""
 STOPPED, DONE = "stopped", "done"
 GO_ON = "the same command goes on from the newest checkpoint"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a process speaks, after how long a silent one is gone, and how long the others take to end.
+
+    Also of a busy process a thread speaks. `grace_s` is for the main thread, which may notice by itself.
+    """
+
+    beat_s: float = 2.0
+    silence_s: float = 35.0
+    grace_s: float = 8.0
 
 
 class Liveness:
@@ -32,8 +40,9 @@ class Liveness:
     A word is a number that grows, and at last STOPPED, DONE or a sentence about what failed.
     """
 
-    def __init__(self, store: Any, rank: int, count: int) -> None:
+    def __init__(self, store: Any, rank: int, count: int, pace: Pace | None = None) -> None:
         self._store, self._rank, self._count = store, rank, count
+        self.pace = pace or Pace()
         self._others = [other for other in range(count) if other != rank]
         self._ended = threading.Event()
         self.tell: Callable[[str], None] = say
@@ -53,11 +62,15 @@ class Liveness:
         with suppress(RuntimeError):  # whoever kept the words may be gone
             self._store.set(_key(self._rank, "word"), word)
 
-    def who_is_gone(self, wait_s: float = SILENCE_S + BEAT_S) -> str | None:
-        """A sentence about a process that failed or vanished; None if in `wait_s` none turns out to have."""
+    def who_is_gone(self, wait_s: float | None = None) -> str | None:
+        """A sentence about a process that failed or vanished; None if in `wait_s` none turns out to have.
+
+        Without a number it waits until a silent process would be known to be gone.
+        """
+        wait_s = self.pace.silence_s + self.pace.beat_s if wait_s is None else wait_s
         deadline = time.monotonic() + wait_s
         while (found := self._judge()) is None and time.monotonic() < deadline and not self.others_stopped():
-            time.sleep(BEAT_S / 10)
+            time.sleep(self.pace.beat_s / 10)
         return found
 
     def is_any_dead(self) -> bool:
@@ -71,7 +84,7 @@ class Liveness:
     def _talk(self) -> None:
         """Speak and listen. If the store falls silent this does, too: that is why another thread judges."""
         beat = 0
-        while not self._ended.wait(BEAT_S):
+        while not self._ended.wait(self.pace.beat_s):
             beat += 1
             with suppress(RuntimeError):
                 self._store.set(_key(self._rank, "word"), str(beat))
@@ -83,18 +96,18 @@ class Liveness:
 
     def _watch(self) -> None:
         gone_since: float | None = None
-        while not self._ended.wait(BEAT_S):
+        while not self._ended.wait(self.pace.beat_s):
             if (found := self._judge()) is None:
                 gone_since = None
                 continue
             gone_since = gone_since or time.monotonic()
-            if time.monotonic() - gone_since > GRACE_S:
+            if time.monotonic() - gone_since > self.pace.grace_s:
                 self.tell(found)
                 os._exit(1)
 
     def _judge(self) -> str | None:
         """A sentence about the first process that failed or is gone, if there is one."""
-        now = time.monotonic()
+        now, silence_s = time.monotonic(), self.pace.silence_s
         for other, (word, since) in self._words.items():
             if word in (STOPPED, DONE):
                 continue
@@ -102,16 +115,16 @@ class Liveness:
                 return f"{self._name(other)} failed: {word}"
             if self._is_dead(other) and self._had_time_to_speak(other, now):
                 return f"{self._name(other)} ended without a word (killed, or out of memory?); {GO_ON}."
-            if self._heard_at - since > SILENCE_S:
-                return f"{self._name(other)} gave no sign of life for {SILENCE_S:.0f} s; {GO_ON}."
-        if now - self._heard_at > SILENCE_S:
-            return f"No other process was heard of for {SILENCE_S:.0f} s; {GO_ON}."
+            if self._heard_at - since > silence_s:
+                return f"{self._name(other)} gave no sign of life for {silence_s:.0f} s; {GO_ON}."
+        if now - self._heard_at > silence_s:
+            return f"No other process was heard of for {silence_s:.0f} s; {GO_ON}."
         return None
 
     def _had_time_to_speak(self, other: int, now: float) -> bool:
         """Whether a dead process's last word would be known by now."""
         since = self._dead_since.setdefault(other, now)
-        return self._heard_at > since or now - since > 2 * BEAT_S
+        return self._heard_at > since or now - since > 2 * self.pace.beat_s
 
     def _name(self, other: int) -> str:
         _, host, pid = self._places[other]
