@@ -31,10 +31,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from tuning import distributed, outcome
-from tuning.batches import lay_out, without_loss
+from tuning.accumulation import accumulate
 from tuning.config import Config, read_config
 from tuning.distributed import Processes
 from tuning.errors import FailedError, InputError, StoppedError
@@ -48,7 +46,6 @@ from tuning.results import save_result
 from tuning.run import Files, Run, prepare
 from tuning.steplog import Spikes, StepLog
 from tuning.stopping import StopRequest
-from tuning.tasks import TASKS
 
 
 def train(config: Config, files: Files) -> None:
@@ -84,11 +81,12 @@ def run_to_end(
         say(f"{files.output} holds a finished run; give another --output to train again.")
         return
     run = prepare(config, files, processes, stop, events)
+    run.objective.get_ready(run)
     run.progress = run.checkpoints.load_newest(run.strategy)
     run.around_step = METHODS[config.method.name].around_step(run.model, run.optimizer)
     events.write("started", **run.describe())
     if processes.is_first:
-        say(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.describe().items()))
+        say(run.in_words())
     for sentence in run.data.warnings():
         run.warn(sentence)
     before = outcome.read_scores(files.output / outcome.BEFORE) or evaluate(run, "before")
@@ -142,24 +140,15 @@ def between_steps(run: Run) -> None:
 
 
 def take_step(run: Run, step: int) -> tuple[float, float, int]:
-    """One optimizer step over all processes: (mean loss of a token, gradient norm, stop signal or 0).
+    """One optimizer step over all processes: (loss, gradient norm, stop signal or 0).
 
-    The loss is the mean over all supervised tokens of the step, however they are spread over processes and
-    micro-batches. Raises FailedError if loss or gradients are not finite; the weights are then still good.
+    The loss is the mean over all supervised tokens of the step (of preferences: over all pairs), however they
+    are spread over processes and micro-batches. Raises FailedError if loss or gradients are not finite; the
+    weights are then still good.
     """
-    rows, processes, plan = run.data.train, run.processes, run.plan
-    torch.manual_seed(hash((run.config.training.seed, step, processes.rank)))  # dropout, as before
-    targets = plan.targets_of_step(step)
-    shares = list(plan.shares_of_step(step, processes.rank))
-    loss_sum = torch.zeros((), device=processes.device)
-    for number, share in enumerate(shares, 1):
-        batch = lay_out([rows[row] for row in share] or [without_loss(rows[0])], run.tokenizer.pad_token_id)
-        with run.strategy.micro_batch(number == len(shares)):
-            with run.autocast():
-                loss = run.strategy.loss(batch.to(processes.device))
-            run.strategy.backward(loss / targets)
-        loss_sum += loss.detach()
-    total, stops = processes.sum(loss_sum, bool(run.stop.signal_number))
+    targets = run.plan.targets_of_step(step)
+    loss_sum = accumulate(run, step, targets)
+    total, stops = run.processes.sum(loss_sum, bool(run.stop.signal_number))
     run.around_step.before()
     norm = run.strategy.clip()
     run.holdings.look()
@@ -175,9 +164,9 @@ def take_step(run: Run, step: int) -> tuple[float, float, int]:
 
 def validate(run: Run) -> bool:
     """Measure the loss on the held-out rows; returns whether it is the best so far."""
-    metrics = run.scorer.losses(run.held_out)
+    metrics = run.objective.losses(run.scorer, run.held_out)
     is_best = run.progress.note_validation(metrics["loss"])
-    run.events.write("validation", step=run.progress.step, loss=metrics["loss"])
+    run.events.write("validation", step=run.progress.step, **metrics)
     if run.is_out_of_patience():
         run.events.write("stopped_early", step=run.progress.step, best_step=run.progress.best_step)
     return is_best
@@ -196,12 +185,12 @@ def take_best(run: Run) -> None:
 
 
 def evaluate(run: Run, when: str) -> Scores:
-    """Score the held-out rows with the task's own metrics, "before" or "after" training."""
+    """Score the held-out rows with the metrics of task and objective, "before" or "after" training."""
     if not run.held_out:
         return Scores({}, [])
-    scores = TASKS[run.config.task].score(run.scorer, run.held_out)
+    scores = run.task.score(run.scorer, run.held_out)
     if when == "after" and not run.config.training.keep_best:
-        run.progress.validation_loss = scores.metrics["loss"]
+        run.progress.note_validation(scores.metrics["loss"])
         run.events.write("validation", step=run.progress.step, loss=scores.metrics["loss"])
     run.events.write("evaluation", when=when, metrics=scores.metrics, rows=len(run.held_out))
     return scores

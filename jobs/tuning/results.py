@@ -16,7 +16,6 @@ from tuning.methods import METHODS, quantization_of
 from tuning.models import save_model
 from tuning.prompts import Manner, write_manner
 from tuning.run import Run
-from tuning.tasks import TASKS
 
 
 def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, torch.Tensor] | None) -> None:
@@ -43,18 +42,19 @@ def describe_result(run: Run, before: Scores, after: Scores) -> dict[str, Any]:
     return {
         "task": config.task,
         "method": config.method.name,
+        "objective": config.training.objective,
         "base_model": run.files.model,
         "adapter": method.is_adapter,
         "mergeable": method.is_adapter and method.is_mergeable,
         "quantization": quantization_of(config.method),
-        **summary(TASKS[config.task], before, after, config.training.seed),
+        **summary(run.task, before, after, config.training.seed),
         "rows": run.data.count_rows(len(run.held_out)),
         "warnings": run.warnings,
         "contamination": run.data.contamination.to_dict(),
         "steps": progress.step,
         "model_step": run.model_step or progress.step,
         "best_step": progress.best_step,
-        "stopped_early": run.is_out_of_patience(),
+        "stopped_early": progress.step < run.plan.steps,
         "tokens_seen": progress.tokens_seen,
         "train_loss": progress.train_loss,
         "validation_loss": progress.best_loss if run.model_step else progress.validation_loss,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from tuning import outcome
-from tuning.batches import Plan
+from tuning.accumulation import MicroBatches, remembered_parts
+from tuning.batches import Batch, Plan
 from tuning.checkpoints import Checkpoints, Progress
 from tuning.combinations import refusal
 from tuning.config import Config
@@ -21,14 +24,17 @@ from tuning.errors import InputError, StoppedError
 from tuning.evaluation import Scorer, hold
 from tuning.events import EventLog, say, write_json
 from tuning.holdings import Holdings
-from tuning.lean import make_lean
+from tuning.kernels import Choice, choose, facts_of, install
 from tuning.loss import SupervisedLoss
 from tuning.methods import METHODS, AroundStep, NothingMore, count_parameters, quantization_of
 from tuning.models import DTYPES, check_fit, hidden_size, load_model, load_tokenizer
+from tuning.objectives import OBJECTIVES, Objective
 from tuning.sharding import SHARDS_MODEL
 from tuning.stopping import StopRequest
 from tuning.strategies import STRATEGIES, Strategy
+from tuning.tasks import TASKS
 from tuning.templates import use_template
+from tuning.virtualtokens import count_virtual_tokens
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class Run:
     sizes: tuple[int, int]
     strategy: Strategy
     plan: Plan
+    batches: MicroBatches
+    picked: Mapping[str, Choice]
     stop: StopRequest
     events: EventLog
     progress: Progress
@@ -77,6 +85,8 @@ class Run:
         self.around_step: AroundStep = NothingMore()
         self.model_step: int | None = None  # where the model is not that of the last step
         self.warnings: list[str] = []
+        self.objective = OBJECTIVES[self.config.training.objective]
+        self.task = self.objective.measured(TASKS[self.config.task])
         self.holdings = Holdings(self.strategy)
         held_out = self.data.validation_sample(self.config.evaluation.max_rows, self.config.training.seed)
         source = self.files.validation or self.files.train
@@ -145,7 +155,7 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """The number format of forward passes."""
-        return torch.autocast(self.processes.device.type, DTYPES["bf16"], enabled=self.precision == "bf16")
+        return autocast_in(self.precision, self.processes.device)
 
     def describe(self) -> dict[str, Any]:
         """What the `started` event says."""
@@ -168,7 +178,24 @@ class Run:
             "train_rows": len(self.data.train),
             "validation_rows": len(self.held_out),
             "truncated_rows": self.data.truncated,
+            "picked": {name: vars(choice) for name, choice in self.picked.items()},
         }
+
+    def in_words(self) -> str:
+        """The same for people: what is trained, then what was picked for this device and why."""
+        facts = [f"{key.replace('_', ' ')} {value}" for key, value in self.describe().items()]
+        picked = [f"{name.replace('_', ' ')} {one.what} ({one.why})" for name, one in self.picked.items()]
+        return f"{', '.join(facts[:-1])}\npicked: {'; '.join(picked)}"
+
+
+def autocast_in(precision: str, device: torch.device) -> torch.autocast:
+    """Forward passes in a number format."""
+    return torch.autocast(device.type, DTYPES["bf16"], enabled=precision == "bf16")
+
+
+def _lay_out(objective: Objective, rows: Sequence[Any], pad_id: int, numbers: Sequence[int]) -> Batch:
+    """Rows by their numbers as a batch; without any, a row without loss keeps the processes in step."""
+    return objective.lay_out([rows[number] for number in numbers], pad_id, rows[0])
 
 
 def _is_due(step: int, every: int | None) -> bool:
@@ -183,10 +210,12 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     tokenizer = load_tokenizer(files.model)
     if files.chat_template is not None:
         use_template(tokenizer, files.chat_template)
-    data = load_data(files.train, files.validation, config, tokenizer)
-    precision = _claim_output(config, files, processes)
+    objective = OBJECTIVES[training.objective]
+    data = load_data(files.train, files.validation, config, tokenizer, objective.encode)
+    number_format = _claim_output(config, files, processes)
+    precision = number_format.what
     decided = replace(config, training=replace(training, precision=cast("Any", precision)))
-    plan = Plan(data.train, training, processes.count)
+    plan = Plan(data.train, training, processes.count, objective.sequences)
     method = METHODS[config.method.name]
     dtype, packed = DTYPES["fp32" if method.fp32_base else precision], quantization_of(config.method)
     model: Any = load_model(files.model, dtype, packed, processes.device)
@@ -196,12 +225,25 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     if strategy not in SHARDS_MODEL:  # what is split goes to its device part by part
         model.to(processes.device)
     check_fit(model, tokenizer, training.max_length)
-    if processes.device.type == "cpu" and precision == "fp32" and strategy != "zero3":
-        make_lean(model)  # with zero3 each layer gathers its own weights, which lean layers pass by
+    is_virtual = count_virtual_tokens(model) > 0
+    chosen = choose(
+        facts_of(processes.device), precision=precision, strategy=strategy, virtual_tokens=is_virtual
+    )
+    autocast = partial(autocast_in, precision, processes.device)
+    installed = install(model, chosen, processes.device, autocast, virtual_tokens=is_virtual)
     checkpointing = method.recomputes and needs_checkpointing(model, training, processes.device)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    loss = SupervisedLoss(model.train())
+    loss = objective.make_loss(
+        model.train(), config, head_loss=installed.head_loss, tells_documents=installed.tells_rows
+    )
+    batches = MicroBatches(
+        plan,
+        processes,
+        partial(_lay_out, objective, data.train, tokenizer.pad_token_id),
+        ahead=installed.choices.loading.what == "ahead",
+    )
+    batches.parts = remembered_parts(files.output)
     return Run(
         config=config,
         files=files,
@@ -214,6 +256,8 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         sizes=count_parameters(model),
         strategy=STRATEGIES[strategy](loss, decided, processes),
         plan=plan,
+        batches=batches,
+        picked={"precision": number_format, **vars(installed.choices)},
         stop=stop,
         events=events,
         progress=Progress(),
@@ -226,7 +270,7 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     )
 
 
-def _claim_output(config: Config, files: Files, processes: Processes) -> str:
+def _claim_output(config: Config, files: Files, processes: Processes) -> Choice:
     """Make the output folder this run's; returns its precision: an earlier start's, or a new choice.
 
     The number of threads is an earlier start's, too: sums over threads round otherwise with another number.
@@ -236,8 +280,8 @@ def _claim_output(config: Config, files: Files, processes: Processes) -> str:
         chosen = earlier["chosen"]
     else:
         width = hidden_size(files.model)
-        precision = choose_precision(config.training.precision, processes.device, width)
-        chosen = {"precision": precision, "threads": torch.get_num_threads()}
+        precision, why = choose_precision(config.training.precision, processes.device, width)
+        chosen = {"precision": precision, "why": why, "threads": torch.get_num_threads()}
     chosen = processes.gather(chosen)[0]  # the first process decides for all
     torch.set_num_threads(int(chosen.get("threads", torch.get_num_threads())))
     now = outcome.describe(config, files.sources, chosen)
@@ -246,4 +290,4 @@ def _claim_output(config: Config, files: Files, processes: Processes) -> str:
     processes.wait()
     if processes.is_first:
         write_json(files.output / outcome.CONFIG, now)
-    return str(chosen["precision"])
+    return Choice(str(chosen["precision"]), str(chosen.get("why", "an earlier start chose it")))
