@@ -45,7 +45,7 @@ class _Run:
 
 
 class DeepSpeedZero:
-    """A DeepSpeed engine around the model. Stage 1 splits the optimizer, 2 gradients too, 3 parameters too."""
+    """A DeepSpeed engine around the model. Stage 1 splits the optimizer, 2 gradients too, 3 everything."""
 
     can_try_again = False
 

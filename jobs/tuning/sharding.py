@@ -38,7 +38,7 @@ SHARDS_MODEL = frozenset(name for name, parts in SPLIT.items() if "parameters" i
 NEEDS_GROUP = frozenset({"zero1", "zero2", "zero3", "fsdp"})
 """Strategies whose libraries want a process group even for one process."""
 
-_KEEPS_A_COPY = frozenset({"zero1", "zero2"})
+_KEEPS_A_COPY = frozenset({"zero1", "zero2", "zero3"})
 """DeepSpeed steps on a copy of each process's share, beside the parameters that the model computes with."""
 
 
@@ -68,14 +68,13 @@ def held_by_each(
     trained: int,
     frozen_bytes: int = 0,
     moments: int = 2,
-    offload: str = "none",
 ) -> Held:
     """What each of `processes` holds of a model with `trained` numbers (in fp32) and frozen ones beside them.
 
     `moments` are the numbers that the optimizer keeps for each trained one. Padding (less than a number a
     process and parameter) is left out.
     """
-    copies = moments + (strategy in _KEEPS_A_COPY or (strategy == "zero3" and offload != "none"))
+    copies = moments + (strategy in _KEEPS_A_COPY)
     whole = {
         "parameters": frozen_bytes + FP32_BYTES * trained,
         "gradients": FP32_BYTES * trained,
