@@ -49,15 +49,15 @@ def check_method(spec: JobSpec, weights: Weights | None) -> Trainables | None:
     config = tuning_module("config").parse_config(spec.script_config())
     if reason := tuning_module("combinations").refusal(config):
         raise _refused(reason)
-    anatomy = _anatomy(spec, weights)
-    if anatomy is None:
-        return None
     methods = tuning_module("methods")
     method = methods.METHODS[config.method.name]
     try:
-        trained = method.count(anatomy, config.method)
+        anatomy = _of_files(weights) if weights else _of_catalog_name(spec)
+        trained = method.count(anatomy, config.method) if anatomy else 0
     except tuning_module("errors").InputError as error:
         raise _refused(str(error)) from None
+    if anatomy is None:
+        return None
     return Trainables(
         method=config.method.name,
         quantization=methods.quantization_of(config.method),
@@ -72,11 +72,20 @@ def _refused(sentence: str) -> PlanError:
     return PlanError(f"{what.rstrip('.')}.", hint=remedy[:1].upper() + remedy[1:])
 
 
-def _anatomy(spec: JobSpec, weights: Weights | None) -> Any:
-    if weights is not None:
-        return _of_files(weights)
-    model = lookup(spec.model)
-    return _of_catalog(model) if model else None
+def _of_catalog_name(spec: JobSpec) -> Any:
+    """The anatomy of a model that the catalog knows well, None of another one.
+
+    Names of layers are checked as far as the catalog knows them: it has no full names. Raises InputError.
+    """
+    model, wanted = lookup(spec.model), spec.method.target_modules
+    if model is None:
+        return None
+    known = model.linear_modules.value
+    if known and isinstance(wanted, list):
+        tuning_module("anatomy").resolve_targets(known, [name.rpartition(".")[2] for name in wanted])
+        if any("." in name for name in wanted):
+            return None
+    return _of_catalog(model)
 
 
 def _of_files(weights: Weights) -> Any:

@@ -75,6 +75,15 @@ def test_a_model_of_the_catalog_is_counted_by_its_facts() -> None:
     assert check_method(job("somebody/unknown"), None) is None
 
 
+def test_names_are_checked_where_shapes_are_unknown() -> None:
+    assert check_method(job("Phi-3-small-8k", target_modules=["query_key_value", "dense"]), None) is None
+    with pytest.raises(PlanError, match="names qkv_proj, which the model does not have"):
+        check_method(job("Phi-3-small-8k", target_modules=["dense", "qkv_proj"]), None)
+    assert check_method(job(PHI_3_MINI, target_modules=["model.layers.3.mlp.down_proj"]), None) is None
+    with pytest.raises(PlanError, match="names q_proj"):
+        check_method(job(PHI_3_MINI, target_modules=["model.layers.3.self_attn.q_proj"]), None)
+
+
 @pytest.mark.parametrize("model", ["tiny-phi3", PHI_3_MINI])
 def test_names_that_match_only_some_of_what_was_asked(weights: Weights, model: str) -> None:
     found = weights if model == "tiny-phi3" else None
