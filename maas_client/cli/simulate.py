@@ -25,12 +25,15 @@ def simulate(
     from maas_client.errors import UsageError
 
     try:
+        from maas_client.simulator.azurite import AZURITE, is_installed
         from maas_client.simulator.server import Simulator
     except ImportError as error:
         hint = "pip install 'maas-client[simulator]'"
         raise UsageError(f"The simulator needs the package {error.name}.", hint=hint) from None
     if speed <= 0:
         raise UsageError("--speed must be more than 0.", hint="Try --speed 60.")
+    if not is_installed():
+        say(f"Installing {AZURITE} by npm (once; a minute or so) ...")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

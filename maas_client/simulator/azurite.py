@@ -29,10 +29,23 @@ def node() -> str:
     return str(folder / "node.exe" if sys.platform == "win32" else folder / "bin/node")
 
 
+def is_installed() -> bool:
+    """Whether Azurite is in the cache folder, so that a start takes no minute and asks no registry."""
+    return _main(_folder()).is_file()
+
+
+def _folder() -> Path:
+    return _cache() / AZURITE.replace("@", "-")
+
+
+def _main(folder: Path) -> Path:
+    return folder / "node_modules/azurite/dist/src/blob/main.js"
+
+
 def azurite() -> Path:
     """Path of Azurite's blob server; installed into the cache folder at first. Raises UnavailableError."""
-    folder = _cache() / AZURITE.replace("@", "-")
-    main = folder / "node_modules/azurite/dist/src/blob/main.js"
+    folder = _folder()
+    main = _main(folder)
     if main.is_file():
         return main
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +61,9 @@ def azurite() -> Path:
         AZURITE,
     ]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_INSTALL_S, check=False, env=_environment()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         shutil.rmtree(making, ignore_errors=True)
         raise _not_installed(str(error)) from None
@@ -61,6 +76,13 @@ def azurite() -> Path:
     return main
 
 
+def _environment() -> dict[str, str]:
+    """The environment for npm: it trusts the certificate authorities that Python is told to trust."""
+    named = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"))
+    bundle = next(filter(None, named), None)
+    return {**({"NODE_EXTRA_CA_CERTS": bundle} if bundle else {}), **os.environ}
+
+
 def _reason(said: str) -> str:
     """The line of npm's words that says most: its first error that is more than a code."""
     errors = [line.partition("error ")[2] for line in said.splitlines() if "error " in line]
@@ -71,6 +93,8 @@ def _reason(said: str) -> str:
 
 def _not_installed(words: str) -> UnavailableError:
     hint = "The simulator needs the npm registry once; afterwards it works without."
+    if "CERT" in words.upper():
+        hint = "Set NODE_EXTRA_CA_CERTS to your organization's CA file."
     return UnavailableError(f"{AZURITE} could not be installed: {words}.", hint=hint)
 
 
