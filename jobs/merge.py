@@ -75,7 +75,7 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
     from transformers import AutoConfig
 
     from serving.merging import difference, fold, load_base, probe
-    from tuning.models import LABELS, load_adapter, load_model, load_tokenizer
+    from tuning.models import LABELS, load_adapter, load_model, load_tokenizer, save_whole
     from tuning.prompts import MANNER
 
     tokenizer = load_tokenizer(source.tokenizer)
@@ -86,7 +86,7 @@ def _write_merged(source: ModelSource, adapter: Path, folder: Path, limit: float
     expected = probe(trained, tokenizer)
     if source.quantization != "none":  # into the weights that training saw, not into the original ones
         trained = load_adapter(load_base(source, torch.float32, device), adapter)
-    fold(trained).to(dtype).save_pretrained(str(folder))
+    save_whole(folder, fold(trained).to(dtype))
     del trained  # the saved model is loaded beside nothing else
     tokenizer.save_pretrained(str(folder))
     for name in (LABELS, MANNER):

@@ -20,6 +20,7 @@ from tuning.errors import InputError
 from tuning.events import write_json
 from tuning.pissa import as_lora
 from tuning.quantization import format_of, keep_weights_as_they_are, loading_options, spared_import
+from tuning.spared import spared
 from tuning.virtualtokens import count_virtual_tokens, read_virtual_tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -167,10 +168,16 @@ def save_model(
     else:
         kept = getattr(torch, str(model.config.dtype).removeprefix("torch."))  # saving makes it a text
         whole = None if weights is None else {name: value.to(kept) for name, value in weights.items()}
-        model.to(kept).save_pretrained(str(folder), state_dict=whole)
+        save_whole(folder, model.to(kept), whole)
     tokenizer.save_pretrained(str(folder))
     if labels:
         write_json(folder / LABELS, list(labels))
+
+
+def save_whole(folder: Path, model: Any, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write full weights and the config that belongs to them. Raises OSError."""
+    with spared("deepspeed"):  # transformers would look whether the model is one of its engines
+        model.save_pretrained(str(folder), state_dict=weights)
 
 
 def _save_adapter(folder: Path, model: Any, weights: Mapping[str, torch.Tensor] | None) -> None:

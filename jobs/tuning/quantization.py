@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from tuning.errors import InputError
+from tuning.spared import spared
 
 # Said on every CPU of some kind, or in every product of a step; nothing that anybody could act on.
 KNOWN_NOISE = ("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward")
@@ -45,15 +45,13 @@ def loading_options(quantization: str, dtype: torch.dtype, device: torch.device)
 @contextmanager
 def spared_import(quantization: str) -> Iterator[None]:
     """For a base that is not packed, let PEFT do without bitsandbytes: its import takes a second or more."""
-    name, modules = "bitsandbytes", cast(dict[str, Any], sys.modules)
-    if quantization != "none" or name in modules:
+    if quantization != "none":
         yield
         return
-    modules[name] = None  # Python's own sign for a module that is not there
     try:
-        yield
+        with spared("bitsandbytes"):
+            yield
     finally:
-        del modules[name]
         from peft import import_utils
 
         import_utils.is_bnb_available.cache_clear()
