@@ -23,7 +23,7 @@ def check_rows(spec: JobSpec) -> None:
     from maas_client.data.preference import is_preference_file
 
     for path in filter(None, (spec.data.train, spec.data.validation.file)):
-        if is_preference_file(path):
+        if spec.backend == "foundry" and is_preference_file(path):
             _check_preference_rows(path)
             continue
         report = check_file(path, task=spec.task)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from maas_client.data.preference import refuse_preference_rows
+from maas_client.data.preference import require_objective
 from maas_client.errors import DataError
 from maas_client.spec import JobSpec
 
 
-def check_data_files(spec: JobSpec, *, preference: bool = False) -> None:
+def check_data_files(spec: JobSpec, *, trains: bool = True) -> None:
     """See that the job's files of rows can be read. Raises DataError.
 
-    Preference rows are refused unless the backend (`preference`) or the job's objective learns from them.
+    Where the job `trains`, its objective and the kind of its rows must agree; any rows can be scored.
     """
     for file in filter(None, (spec.data.train, spec.data.validation.file)):
         _require_rows(file)
-        if not preference and getattr(spec.training, "objective", "sft") == "sft":
-            refuse_preference_rows(file, spec.backend)
+        if trains:
+            require_objective(file, spec.training.objective)
 
 
 def _require_rows(file: Path) -> None:

@@ -70,10 +70,11 @@ def check(
     """Check every row; exit code 2 when any is bad.
 
     Rows: {"messages": [{"role", "content", "weight"?, "tool_calls"?}], "tools"?} or {"prompt",
-    "completion"} for chat, {"text"} or {"prompt", "completion"} for text-generation, {"text", "label"} for
-    classification, {"tokens", "tags"} or {"text", "entities": [{"start", "end", "label"}]} for ner,
-    {"context", "question", "answers"} for qa, {"source", "target"} for translation, {"document", "summary"}
-    for summarization, {"text"} for domain and music.
+    "completion"} for chat, {"prompt", "chosen", "rejected"} or {"input": {"messages"}, "preferred_output",
+    "non_preferred_output"} for chat learned from preferences, {"text"} or {"prompt", "completion"} for
+    text-generation, {"text", "label"} for classification, {"tokens", "tags"} or {"text", "entities":
+    [{"start", "end", "label"}]} for ner, {"context", "question", "answers"} for qa, {"source", "target"} for
+    translation, {"document", "summary"} for summarization, {"text"} for domain and music.
     """
     from maas_client.data.check import check_file
 

@@ -165,7 +165,7 @@ class _Check:
         self.good += 1
         self.supervised += measured.supervised or 0
         self.tokens[measured.tokens] += 1
-        self.roles.update(turn.role for turn in example.messages)
+        self.roles.update(turn.role for turn in example.messages + example.rejected)
         self.duplicates.add([row_key(example)])
         self._note_length(line, measured.tokens)
 

@@ -12,7 +12,8 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tuning.chatrows import Example, Message
     from tuning.rows import Row
 
-Shape = Literal["messages", "prompt/completion"]
+Shape = Literal["messages", "prompt/completion", "preference"]
 CONVERSION = 1
 """Goes up when the same row is written in another way, so that a run is never taken for an older one."""
 
@@ -88,8 +89,15 @@ def converted(example: Example, shape: Shape, name: str, line: int) -> Mapping[s
     """One row in a service's format. Raises DataError for one that the format cannot hold."""
     if example.text is not None:
         raise DataError(f"{name}, line {line}: plain text has no prompt.", hint=PLAIN_TEXT_HINT)
+    tools = {"tools": list(example.tools)} if example.tools else {}
+    if shape == "preference":
+        return _preference(example, tools)
+    if example.rejected:
+        raise DataError(
+            f"{name}, line {line}: a pair of answers cannot be written as one.",
+            hint="Learn from pairs with training.objective: dpo.",
+        )
     if shape == "messages":
-        tools = {"tools": list(example.tools)} if example.tools else {}
         return {"messages": [_message(turn) for turn in example.messages], **tools}
     roles = [turn.role for turn in example.messages]
     if roles != ["user", "assistant"]:
@@ -98,6 +106,17 @@ def converted(example: Example, shape: Shape, name: str, line: int) -> Mapping[s
         )
     prompt, completion = example.messages
     return {"prompt": prompt.content, "completion": completion.content}
+
+
+def _preference(example: Example, tools: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pair of answers in Foundry's own form."""
+    shared = [one for one, other in zip(example.messages, example.rejected, strict=False) if one == other]
+    asked = list(takewhile(lambda turn: not turn.weight, shared))
+    return {
+        "input": {"messages": [_message(replace(turn, weight=1)) for turn in asked], **tools},
+        "preferred_output": [_message(turn) for turn in example.messages[len(asked) :]],
+        "non_preferred_output": [_message(turn) for turn in example.rejected[len(asked) :]],
+    }
 
 
 PLAIN_TEXT_HINT = 'Write rows as {"prompt": ..., "completion": ...}, or train with backend azureml or local.'

@@ -30,8 +30,9 @@ def row_key(example: Example) -> int:
     """The hash by which rows are the same: the same texts in the same order, however written."""
     if example.text is not None:
         return hash(example.text)
-    text = BETWEEN_TURNS.join([turn.content for turn in example.messages])
-    calls = [turn.tool_calls for turn in example.messages if turn.tool_calls]
+    turns = example.messages + example.rejected
+    text = BETWEEN_TURNS.join([turn.content for turn in turns])
+    calls = [turn.tool_calls for turn in turns if turn.tool_calls]
     return hash((text, json.dumps([example.tools, calls]))) if calls or example.tools else hash(text)
 
 

@@ -1,7 +1,7 @@
-"""Preference rows, as Azure AI Foundry tunes by DPO on them: a conversation, a preferred and another answer.
+"""Rows with a better and a worse answer: which files have them, and how Azure AI Foundry takes them.
 
-{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}, one a line. They go
-to the service as they are.
+Foundry's own, {"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}, go to
+it as they are; others are written as such.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.bundled import tuning_module
 from maas_client.data.convert import held_out_places
+from maas_client.data.formats import first_format
 from maas_client.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,11 +23,33 @@ if TYPE_CHECKING:
 
 KEYS = ("input", "preferred_output", "non_preferred_output")
 _LONGEST = 16 * 1024 * 1024
-_REFUSED_HINT = "Tune on them with backend foundry and foundry.route openai (a model whose methods have dpo)."
+
+
+def has_pairs(path: Path) -> bool:
+    """Whether the first row of a file is a pair of answers, in any form; False where that cannot be told."""
+    try:
+        return first_format(path) in tuning_module("tasks").PREFERENCES
+    except tuning_module("datafile").DataError:
+        return False
+
+
+def require_objective(path: Path, objective: str) -> None:
+    """Raise DataError unless the rows of a file are of the kind that the objective learns from."""
+    are_pairs = has_pairs(path)
+    if are_pairs and objective == "sft":
+        raise DataError(
+            f"{path} has pairs of a better and a worse answer, and training.objective is sft.",
+            hint="Set training.objective: dpo to learn from them.",
+        )
+    if objective == "dpo" and not are_pairs:
+        raise DataError(
+            f"training.objective is dpo, and {path} has no pairs of a better and a worse answer.",
+            hint='Write rows as {"prompt": ..., "chosen": ..., "rejected": ...} (docs/training.md).',
+        )
 
 
 def is_preference_file(path: Path) -> bool:
-    """Whether the first row of a file is a preference row; False where that cannot be told."""
+    """Whether the first row of a file is a pair in Foundry's own form; False where that cannot be told."""
     try:
         with path.open("rb") as file:
             lines = (
@@ -38,11 +61,9 @@ def is_preference_file(path: Path) -> bool:
     return isinstance(first, dict) and any(key in first for key in KEYS[1:])
 
 
-def refuse_preference_rows(path: Path, backend: str) -> None:
-    """Raise DataError for preference rows, where a backend does not learn from them."""
-    if is_preference_file(path):
-        what = f"{path} has preference rows, which backend {backend} does not learn from."
-        raise DataError(what, hint=_REFUSED_HINT)
+def goes_as_it_is(path: Path, method: str) -> bool:
+    """Whether the rows of a file are sent byte for byte: pairs in Foundry's own form."""
+    return method == "dpo" and is_preference_file(path)
 
 
 def problems_of(path: Path, *, most: int = 20) -> tuple[int, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A row as tokens. `supervised` counts those with loss within `max_length` (0: nothing is learned)."""
+    """A row as tokens. `supervised` counts those with loss within `max_length` (0: nothing is learned).
+
+    Of a pair of answers this is the row with the better one, and `rejected` the same with the worse one.
+    """
 
     file: str
     row: int
@@ -52,6 +55,7 @@ class Preview:
     truncated: bool
     tokens: tuple[Token, ...]
     runs: tuple[Run, ...]
+    rejected: Preview | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The preview as JSON-ready data."""
@@ -89,19 +93,25 @@ def preview_row(
     if tuning_module("tasks").TASKS[found_task].splits_long_text:
         max_length = None  # nothing is cut: a long text becomes several rows
     tokenizer = _tokenizer(name, chat_template)
-    tokens, runs = _marked(example, tokenizer, max_length)
-    return Preview(
-        file=str(path),
-        row=number,
-        line=line,
-        task=found_task,
-        model=name,
-        max_length=max_length,
-        supervised=sum(token.loss and not token.cut for token in tokens),
-        truncated=max_length is not None and len(tokens) > max_length,
-        tokens=tokens,
-        runs=runs,
-    )
+
+    def preview(example: Any, rejected: Preview | None = None) -> Preview:
+        tokens, runs = _marked(example, tokenizer, max_length)
+        return Preview(
+            file=str(path),
+            row=number,
+            line=line,
+            task=found_task,
+            model=name,
+            max_length=max_length,
+            supervised=sum(token.loss and not token.cut for token in tokens),
+            truncated=max_length is not None and len(tokens) > max_length,
+            tokens=tokens,
+            runs=runs,
+            rejected=rejected,
+        )
+
+    worse = preview(replace(example, messages=example.rejected)) if example.rejected else None
+    return preview(example, worse)
 
 
 def _find(path: Path, number: int) -> tuple[int, object]:
@@ -172,8 +182,13 @@ def render(preview: Preview, *, color: bool) -> Text:
         else ""
     )
     mark = "green" if color else "「」"
+    which = " with the better answer" if preview.rejected else ""
     text.append(
-        f"\n\nrow {preview.row} (line {preview.line}): {len(preview.tokens)} tokens of {preview.model}, "
+        f"\n\nrow {preview.row} (line {preview.line}){which}: "
+        f"{len(preview.tokens)} tokens of {preview.model}, "
         f"{preview.supervised} carry loss ({mark}){cut}"
     )
+    if preview.rejected:
+        text.append("\n\nand with the worse answer:\n\n")
+        text.append(render(preview.rejected, color=color))
     return text

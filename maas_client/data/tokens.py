@@ -13,7 +13,7 @@ import importlib.util
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +55,11 @@ def estimated_bytes(example: Example) -> int:
     """What the estimate takes for the size of a row: its text, tools, calls and the marks of its turns."""
     if example.text is not None:
         return text_bytes(example.text) + MESSAGE_BYTES
+    if example.rejected:  # what is cut is the longer of two conversations
+        pair = (
+            replace(example, messages=turns, rejected=()) for turns in (example.messages, example.rejected)
+        )
+        return max(map(estimated_bytes, pair))
     size = sum(text_bytes(turn.content) + MESSAGE_BYTES for turn in example.messages)
     called = [turn.tool_calls for turn in example.messages if turn.tool_calls]
     return size + sum(text_bytes(json.dumps(part)) for part in (*called, *filter(None, [example.tools])))
@@ -88,7 +93,20 @@ class ModelTokens:
         self._masks = tuning_module("masks")
 
     def measure(self, example: Example, max_length: int | None, /) -> Measured:
-        """Encode one row as training does."""
+        """Encode one row as training does; of a pair of answers the longer conversation counts."""
+        if not example.rejected:
+            return self._measure(example, max_length)
+        better, worse = (
+            self._measure(replace(example, messages=turns, rejected=()), max_length)
+            for turns in (example.messages, example.rejected)
+        )
+        return Measured(
+            max(better.tokens, worse.tokens),
+            (better.supervised or 0) + (worse.supervised or 0),
+            better.unteachable or worse.unteachable,
+        )
+
+    def _measure(self, example: Example, max_length: int | None) -> Measured:
         try:
             encoded = self._masks.encode(example, self.tokenizer, None)
         except (self._masks.UnteachableError, self._masks.TemplateError) as error:

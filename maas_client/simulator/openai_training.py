@@ -176,11 +176,13 @@ class _Life:
         }
         config = folder / "config.json"
         settings = {**script_config(self.world, details), "validation": {"split": 0.0}}
+        if self.job["method"]["type"] == "dpo":
+            settings["training"] |= {"objective": "dpo", "beta": chosen.get("beta", 0.1)}
         config.write_text(json.dumps(settings), encoding="utf-8")
         words = ["python", "train.py", "--config", str(config), "--model", str(model_folder(STAND_IN))]
         for key, option in (("training_file", "--train"), ("validation_file", "--validation")):
             if self.job.get(key):
-                words += [option, str(_as_chat(content_path(self.world, self.job[key]), folder / key))]
+                words += [option, str(content_path(self.world, self.job[key]))]
         return shlex.join([*words, "--output", str(self.folder)])
 
     def _pretend(self) -> None:
@@ -338,14 +340,3 @@ def tuned_name(job: Resource) -> str:
 def run_folder(world: World, job: str) -> Path:
     """Where a job's training leaves what it makes."""
     return world.folder / "foundry" / "jobs" / job / "run"
-
-
-def _as_chat(source: Path, target: Path) -> Path:
-    """The file itself, or preference rows as conversations with the preferred answer: the script tunes so."""
-    rows = list(rows_of(source))
-    if not rows or "preferred_output" not in rows[0]:
-        return source
-    target = target.with_suffix(".jsonl")
-    chats = [{"messages": [*row["input"]["messages"], *row["preferred_output"]]} for row in rows]
-    target.write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
-    return target

@@ -1,4 +1,4 @@
-"""Preference rows: recognized, checked by line, held out byte for byte, and refused by others."""
+"""Preference rows: recognized, checked by line, held out byte for byte, and learned from by objective dpo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from maas_client.backends.datafiles import check_data_files
+from maas_client.data.check import check_file
+from maas_client.data.convert import convert_file
 from maas_client.data.preference import hold_out_lines, is_preference_file, problems_of
+from maas_client.data.preview import preview_row
 from maas_client.errors import DataError
 from maas_client.preflight import check_rows
 from maas_client.spec import JobSpec
@@ -32,7 +35,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write_rows
 
 
-def spec_of(path: Path, backend: str) -> JobSpec:
+def spec_of(path: Path, backend: str, objective: str = "sft") -> JobSpec:
     return JobSpec.model_validate(
         {
             "name": "card",
@@ -40,6 +43,7 @@ def spec_of(path: Path, backend: str) -> JobSpec:
             "model": "tiny-phi3",
             "backend": backend,
             "data": {"train": str(path)},
+            "training": {"objective": objective},
         }
     )
 
@@ -90,14 +94,55 @@ def test_held_out_lines_are_byte_for_byte_and_the_same_each_time(write: Any, tmp
     assert hold_out_lines(source, tmp_path / "c", tmp_path / "d", share=0.2, seed=8)[1].sha256 != other.sha256
 
 
-@pytest.mark.parametrize("backend", ["local", "azureml"])
-def test_other_backends_refuse_them_in_one_sentence(write: Any, backend: str) -> None:
-    with pytest.raises(
-        DataError, match=f"preference rows, which backend {backend} does not learn from"
-    ) as caught:
-        check_data_files(spec_of(write(ROW), backend))
-    assert "foundry" in caught.value.hint
-    check_data_files(spec_of(write(ROW), "foundry"), preference=True)
+TRL_PAIR = {"chosen": "hello", "rejected": "go away"}
+TRL_ROW = {"prompt": "hi", **TRL_PAIR}
+
+
+@pytest.mark.parametrize("backend", ["local", "azureml", "foundry"])
+@pytest.mark.parametrize("row", [ROW, TRL_ROW], ids=["Foundry's form", "TRL's form"])
+def test_rows_and_objective_agree_or_one_sentence_says_so(write: Any, backend: str, row: Any) -> None:
+    path = write(row)
+    with pytest.raises(DataError, match=r"has pairs of a better and a worse answer, and .* is sft") as caught:
+        check_data_files(spec_of(path, backend))
+    assert caught.value.hint == "Set training.objective: dpo to learn from them."
+    check_data_files(spec_of(path, backend, objective="dpo"))
+    check_data_files(spec_of(path, backend), trains=False)
+    answers = write({"messages": []})
+    with pytest.raises(DataError, match=r"training.objective is dpo, and .* has no pairs"):
+        check_data_files(spec_of(answers, backend, objective="dpo"))
+
+
+def test_pairs_are_written_as_foundry_takes_them(write: Any, tmp_path: Path) -> None:
+    asked = [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]
+    asked += [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    said = [[{"role": "assistant", "content": word}] for word in ("good", "bad")]
+    source = write({"prompt": asked, "chosen": said[0], "rejected": said[1]}, {"prompt": asked, **TRL_PAIR})
+    written, _ = convert_file(source, "chat", "preference", tmp_path / "made.jsonl")
+    first, second = map(json.loads, written.path.read_text().splitlines())
+    assert first == {
+        "input": {"messages": asked},
+        "preferred_output": said[0],
+        "non_preferred_output": said[1],
+    }
+    assert second["preferred_output"] == [{"role": "assistant", "content": "hello"}]
+    assert problems_of(written.path) == (2, ())
+    with pytest.raises(DataError, match="a pair of answers cannot be written as one"):
+        convert_file(source, "chat", "messages", tmp_path / "chat.jsonl")
+
+
+def test_pairs_are_checked_counted_and_shown_as_they_are_learned(write: Any) -> None:
+    path = write(TRL_ROW, TRL_ROW, {**TRL_ROW, "rejected": "no"}, {**TRL_ROW, "rejected": "hello"})
+    report = check_file(path, model="tiny-phi3")
+    assert (report.task, report.good, report.bad, report.duplicates) == ("chat", 3, 1, 1)
+    assert report.problems[0].reason == "'chosen' and 'rejected' are the same"
+    seen = preview_row(path, 1)
+    assert seen.rejected is not None
+    for side, answer in ((seen, "hello"), (seen.rejected, "go away")):
+        assert "".join(token.text for token in side.tokens if token.loss) == f"{answer}<|end|>"
+    assert (
+        report.tokens.supervised
+        == 3 * seen.supervised + 2 * seen.rejected.supervised + preview_row(path, 3).rejected.supervised
+    )  # type: ignore[union-attr]
 
 
 def test_rows_are_read_before_a_run_starts(write: Any) -> None:

@@ -43,7 +43,7 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
 
     `job` is run instead of the spec's training. `on` is the day for which the catalog is asked.
     """
-    check_data_files(spec)
+    check_data_files(spec, trains=job is None)
     _, cautions = require_offer(spec.model, "azureml", on=on)
     trains = job is None
     job, weights = _with_weights(spec, job or training_command(spec))

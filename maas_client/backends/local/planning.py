@@ -38,7 +38,7 @@ _RUNTIME_BYTES = 600 << 20
 def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     """The plan for one spec. Raises PlanError, and DataError for a data file that cannot be used."""
     _require_modules("local", *_extras(spec))
-    check_data_files(spec)
+    check_data_files(spec, trains=job is None)
     trains = job is None
     job = _with_weights(job or training_command(spec))
     _require_here(job)

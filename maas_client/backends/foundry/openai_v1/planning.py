@@ -24,7 +24,7 @@ from maas_client.backends.offers import require_offer
 from maas_client.bundled import jobs_folder
 from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.data.convert import CONVERSION, PLAIN_TEXT_HINT, held_out_places, plain_text_line
-from maas_client.data.preference import is_preference_file, problems_of
+from maas_client.data.preference import goes_as_it_is, problems_of
 from maas_client.errors import DataError
 from maas_client.plan import Plan, PlanStep, job_hashes
 
@@ -51,8 +51,8 @@ def plan_run(spec: JobSpec, resource: Resource, *, on: date, region: str | None)
     Raises PlanError, and DataError for rows that the service does not take.
     """
     model, offered = require_offer(spec.model, CATALOG_ROUTE, on=on)
-    check_data_files(spec, preference=True)
-    method = _method(spec)
+    check_data_files(spec)
+    method = "dpo" if spec.training.objective == "dpo" else "supervised"
     require_method(model, method)
     kind = training_type(spec, model, region)
     _require_rows(spec, method)
@@ -77,24 +77,6 @@ def plan_run(spec: JobSpec, resource: Resource, *, on: date, region: str | None)
     )
 
 
-def _method(spec: JobSpec) -> str:
-    """How the service learns: from preferences where the rows are such, else from answers."""
-    is_preference = is_preference_file(spec.data.train)
-    held_out = spec.data.validation.file
-    if held_out is not None and is_preference_file(held_out) != is_preference:
-        raise DataError(
-            f"{spec.data.train.name} and {held_out.name} have rows of two kinds.",
-            hint="Give preference rows in both files, or in none.",
-        )
-    if getattr(spec.training, "objective", "sft") == "dpo" and not is_preference:
-        raise DataError(
-            f"training.objective is dpo, and {spec.data.train.name} has no preference rows as Foundry takes "
-            "them.",
-            hint="Write rows as {input: {messages}, preferred_output: [...], non_preferred_output: [...]}.",
-        )
-    return "dpo" if is_preference else "supervised"
-
-
 def _config(spec: JobSpec, method: str, kind: str) -> dict[str, Any]:
     """All that decides what the service trains, besides the rows themselves."""
     chosen: dict[str, Any] = {"n_epochs": max(1, round(spec.training.epochs))}
@@ -102,9 +84,8 @@ def _config(spec: JobSpec, method: str, kind: str) -> dict[str, Any]:
         chosen["batch_size"] = spec.training.batch_size
     if spec.foundry.learning_rate_multiplier is not None:
         chosen["learning_rate_multiplier"] = spec.foundry.learning_rate_multiplier
-    beta = getattr(spec.training, "beta", None)
-    if method == "dpo" and beta is not None:
-        chosen["beta"] = beta
+    if method == "dpo" and "beta" in spec.training.model_fields_set:
+        chosen["beta"] = spec.training.beta
     held_out = spec.data.validation
     split = {} if held_out.file else {"validation": {"split": held_out.split, "seed": spec.training.seed}}
     return {
@@ -114,7 +95,7 @@ def _config(spec: JobSpec, method: str, kind: str) -> dict[str, Any]:
         "hyperparameters": chosen,
         "training_type": kind,
         "seed": spec.training.seed & _MOST_SEED,
-        **({} if method == "dpo" else {"task": spec.task, "conversion": CONVERSION}),
+        **({} if goes_as_it_is(spec.data.train, method) else {"task": spec.task, "conversion": CONVERSION}),
         **split,
     }
 
@@ -126,7 +107,7 @@ def _require_rows(spec: JobSpec, method: str) -> None:
             size = file.stat().st_size / (1 << 20)
             what = f"{file} has {size:,.0f} MB; Azure AI Foundry takes files under 512 MB."
             raise DataError(what, hint="Send fewer rows.")
-        if method == "dpo":
+        if goes_as_it_is(file, method):
             if problems := problems_of(file)[1]:
                 hint = "Mend or remove these rows."
                 raise DataError(f"{file} has bad preference rows.", hint=hint, problems=problems)
@@ -161,10 +142,9 @@ def count_rows(path: Path) -> int:
 def _steps(plan: Plan, config: dict[str, Any]) -> Iterator[PlanStep]:
     spec, seed = plan.spec, plan.spec.training.seed
     rest = "" if spec.data.validation.file else f", {spec.data.validation.split:.0%} held out by seed {seed}"
-    shape = "preference rows as they are" if config["method"] == "dpo" else "to chat messages"
-    yield PlanStep("convert", str(spec.data.train), f"{shape}{rest}")
+    yield PlanStep("convert", str(spec.data.train), f"{_shape(spec.data.train, config)}{rest}")
     if spec.data.validation.file:
-        yield PlanStep("convert", str(spec.data.validation.file), shape)
+        yield PlanStep("convert", str(spec.data.validation.file), _shape(spec.data.validation.file, config))
     for name in ("train", "validation"):
         yield PlanStep("upload", f"{name}-<sha256>.jsonl", "unless the resource has it already")
     request = job_request(plan, config, "<train>", "<validation>", run="<run>")
@@ -177,6 +157,12 @@ def _steps(plan: Plan, config: dict[str, Any]) -> Iterator[PlanStep]:
         capacity = spec.deploy.capacity or DEFAULT_CAPACITY
         what = f"{sku_of(spec.deploy)} with capacity {capacity}, format {model_format(spec.model)}"
         yield PlanStep("deploy", spec.deploy.name, f"{what}, for {spec.deploy.ttl}")
+
+
+def _shape(path: Path, config: dict[str, Any]) -> str:
+    if goes_as_it_is(path, config["method"]):
+        return "preference rows as they are"
+    return "to preference rows" if config["method"] == "dpo" else "to chat messages"
 
 
 def _left_out(spec: JobSpec, method: str) -> Iterator[str]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maas_client.backends.foundry.openai_v1.planning import count_rows
 from maas_client.backends.foundry.openai_v1.wire import FILE_LIMIT_BYTES, File, read_file
 from maas_client.backends.foundry.planned import config_of, unchanged
 from maas_client.backends.local.folders import told
-from maas_client.data.convert import Written, convert_file
-from maas_client.data.preference import hold_out_lines
+from maas_client.data.convert import Shape, Written, convert_file
+from maas_client.data.preference import goes_as_it_is, hold_out_lines
 from maas_client.errors import DataError, UnavailableError
 from maas_client.plan import file_hash
 
@@ -43,36 +44,27 @@ def send_rows(plan: Plan, account: Account) -> tuple[str, str, list[dict[str, st
 
 
 def _prepare(plan: Plan, config: Mapping[str, Any], scratch: Path) -> tuple[Written, Written]:
-    """The two files as they are sent; preference rows go byte for byte."""
+    """The two files as they are sent; preference rows in Foundry's own form go byte for byte."""
     spec, split = plan.spec, config.get("validation")
     train, validation = scratch / "train.jsonl", scratch / "validation.jsonl"
-    is_preference = config["method"] == "dpo"
-    if split and is_preference:
-        options = {"share": split["split"], "seed": split["seed"]}
-        return hold_out_lines(spec.data.train, train, validation, **options)
+    method = config["method"]
+    shape: Shape = "preference" if method == "dpo" else "messages"
+    source = spec.data.train
     if split:
-        written, held_out = convert_file(
-            spec.data.train,
-            spec.task,
-            "messages",
-            train,
-            held_out=validation,
-            share=split["split"],
-            seed=split["seed"],
-        )
+        options = {"share": split["split"], "seed": split["seed"]}
+        if goes_as_it_is(source, method):
+            return hold_out_lines(source, train, validation, **options)
+        written, held_out = convert_file(source, spec.task, shape, train, held_out=validation, **options)
         assert held_out is not None  # noqa: S101  a split always holds out a row
         return written, held_out
-    sources = (spec.data.train, train), (spec.data.validation.file or spec.data.train, validation)
-    if is_preference:
-        made = [_as_it_is(source) for source, _ in sources]
-    else:
-        made = [convert_file(source, spec.task, "messages", into)[0] for source, into in sources]
+    made = [
+        _as_it_is(file) if goes_as_it_is(file, method) else convert_file(file, spec.task, shape, into)[0]
+        for file, into in ((source, train), (spec.data.validation.file or source, validation))
+    ]
     return made[0], made[1]
 
 
 def _as_it_is(path: Path) -> Written:
-    from maas_client.backends.foundry.openai_v1.planning import count_rows
-
     return Written(path, count_rows(path), path.stat().st_size, file_hash(path).removeprefix("sha256:"))
 
 

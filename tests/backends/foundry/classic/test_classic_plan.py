@@ -165,7 +165,7 @@ def test_plain_text_is_refused_before_anything_is_sent(specify: Specify) -> None
 def test_preference_rows_are_refused(specify: Specify) -> None:
     answer = [{"role": "assistant", "content": "b"}]
     row = {"input": {"messages": [{"role": "user", "content": "a"}]}, "preferred_output": answer}
-    with pytest.raises(DataError, match="preference rows"):
+    with pytest.raises(DataError, match="pairs of a better and a worse answer"):
         planned(specify(rows=json.dumps({**row, "non_preferred_output": answer}) + "\n"))
 
 

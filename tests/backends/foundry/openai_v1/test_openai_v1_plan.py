@@ -215,21 +215,41 @@ def test_a_file_of_held_out_rows_leaves_all_others(spec_of: Any, tmp_path: Path)
 
 
 def test_preference_rows_are_tuned_by_dpo(spec_of: Any, tmp_path: Path) -> None:
-    made = plan(spec_of(preference_rows()))
+    dpo: dict[str, Any] = {"objective": "dpo"}
+    made = plan(spec_of(preference_rows(), training=dpo))
     assert body(made)["method"] == {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 3}}}
     assert made.steps[0].detail.startswith("preference rows as they are")
+    made = plan(spec_of(preference_rows(), training={**dpo, "beta": 0.4}))
+    assert body(made)["method"]["dpo"]["hyperparameters"] == {"n_epochs": 3, "beta": 0.4}
     with pytest.raises(PlanError, match="tuned by supervised there, not by dpo"):
-        plan(spec_of(preference_rows(), model="gpt-oss-20b"))
+        plan(spec_of(preference_rows(), model="gpt-oss-20b", training=dpo))
     with pytest.raises(DataError) as caught:
-        plan(spec_of(preference_rows() + '{"input": {}}\n'))
+        plan(spec_of(preference_rows() + '{"input": {}}\n', training=dpo))
     assert caught.value.problems == (
         "rows.jsonl:21: 'preferred_output' is missing; a preference row has input, preferred_output, "
         "non_preferred_output",
     )
     (tmp_path / "held.jsonl").write_text(rows(3))
     data = {"train": str(tmp_path / "rows.jsonl"), "validation": {"file": str(tmp_path / "held.jsonl")}}
-    with pytest.raises(DataError, match="rows of two kinds"):
-        plan(spec_of(preference_rows(), data=data))
+    with pytest.raises(DataError, match=r"objective is dpo, and .*held.jsonl has no pairs"):
+        plan(spec_of(preference_rows(), data=data, training=dpo))
+
+
+def test_objective_and_rows_must_agree(spec_of: Any) -> None:
+    with pytest.raises(DataError, match=r"has pairs of a better and a worse answer, and .* is sft"):
+        plan(spec_of(preference_rows()))
+    with pytest.raises(DataError, match=r"training.objective is dpo, and .* has no pairs"):
+        plan(spec_of(training={"objective": "dpo"}))
+
+
+def test_pairs_in_another_form_are_written_as_foundry_takes_them(spec_of: Any) -> None:
+    pairs = "".join(
+        json.dumps({"prompt": f"What is {n}?", "chosen": "A number.", "rejected": "Go away."}) + "\n"
+        for n in range(20)
+    )
+    made = plan(spec_of(pairs, training={"objective": "dpo"}))
+    assert made.steps[0].detail.startswith("to preference rows")
+    assert (config(made)["method"], config(made)["task"]) == ("dpo", "chat")
 
 
 def test_plain_text_and_huge_files_are_refused(spec_of: Any, tmp_path: Path) -> None:

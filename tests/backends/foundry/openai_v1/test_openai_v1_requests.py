@@ -101,7 +101,12 @@ def test_every_request_of_a_run_and_its_deployment_holds(world: World, stage: St
 
 def test_a_preference_job_holds(stage: Stage, held: Held) -> None:
     stage.jobs.submit(
-        stage.plan(preference_rows(), model="gpt-4.1-mini", foundry={"training_type": "globalStandard"})
+        stage.plan(
+            preference_rows(),
+            model="gpt-4.1-mini",
+            foundry={"training_type": "globalStandard"},
+            training={"objective": "dpo"},
+        )
     )
     assert held.found["POST jobs"] == set()
 
@@ -121,13 +126,25 @@ def test_preference_rows_arrive_byte_for_byte(world: World, stage: Stage, tmp_pa
     train.write_bytes(b"\xef\xbb\xbf" + preference_rows(12).replace('"input": ', '"input":   ').encode())
     held_out.write_bytes(preference_rows(3).encode().rstrip())
     data = {"train": str(train), "validation": {"file": str(held_out)}}
-    stage.jobs.submit(
-        stage.plan(model="gpt-4.1-mini", data=data, foundry={"training_type": "globalStandard"})
-    )
+    more = {"foundry": {"training_type": "globalStandard"}, "training": {"objective": "dpo"}}
+    stage.jobs.submit(stage.plan(model="gpt-4.1-mini", data=data, **more))
     [job] = stage.tunings()
     folder = world.folder / "foundry" / "files"
     assert (folder / job["training_file"]).read_bytes() == train.read_bytes()
     assert (folder / job["validation_file"]).read_bytes() == held_out.read_bytes()
+
+
+def test_pairs_in_trl_s_form_arrive_as_foundry_takes_them(world: World, stage: Stage) -> None:
+    pairs = [{"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "Go away."} for n in range(20)]
+    text = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    more = {"foundry": {"training_type": "globalStandard"}, "training": {"objective": "dpo"}}
+    stage.jobs.submit(stage.plan(text, model="gpt-4.1-mini", **more))
+    [job] = stage.tunings()
+    folder = world.folder / "foundry" / "files"
+    sent = (folder / job["training_file"]).read_text() + (folder / job["validation_file"]).read_text()
+    assert sorted(sent.splitlines()) == sorted(
+        json.dumps(json.loads(line), separators=(",", ":")) for line in preference_rows().splitlines()
+    )
 
 
 def test_held_out_rows_are_those_that_the_bundled_script_holds_out(world: World, stage: Stage) -> None:
