@@ -4,8 +4,9 @@
 
 --model is a folder or Hugging Face id; for an adapter, --base gives the base model if it is not where the
 adapter says. Labels to choose from come from the model's labels.json, else from --train-labels or the data
-itself. OUTPUT gets samples.jsonl and at last result.json, in which `interval` says how sure the task's metric
-is. Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped.
+itself. Pairs of answers are measured against the base model. OUTPUT gets samples.jsonl and at last
+result.json, in which `interval` says how sure the task's metric is. Exit codes: 0 done, 1 failed, 2 bad
+input, 130 and 143 stopped.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tuning import distributed, outcome
 from tuning.bootstrap import interval
 from tuning.config import Config, read_config
@@ -40,15 +39,19 @@ from tuning.models import (
     DTYPES,
     LABELS,
     base_of_adapter,
+    base_of_run,
     hidden_size,
     load_adapter,
     load_model,
     load_tokenizer,
     quantization_of_base,
 )
+from tuning.objectives import OBJECTIVES
+from tuning.preferences import with_margins
 from tuning.rows import Row
+from tuning.run import autocast_in
 from tuning.stopping import StopRequest
-from tuning.tasks import TASKS
+from tuning.tasks import TASKS, Task
 from tuning.templates import use_template
 
 
@@ -92,30 +95,46 @@ def _score(
 ) -> tuple[list[HeldOut], Scores]:
     """Load the model and measure it."""
     processes = distributed.join(config.distributed)
-    base = base_of_adapter(files.model)
-    source = files.base or base or files.model
+    named = base_of_adapter(files.model)
     tokenizer = load_tokenizer(files.model)
-    precision, _ = choose_precision(config.training.precision, processes.device, hidden_size(source))
-    if base is None:
-        model = load_model(source, DTYPES[precision])
-    else:  # on a base in the number format that the adapter was trained on
-        packed = quantization_of_base(Path(files.model))
-        model = load_adapter(
-            load_model(source, DTYPES[precision], packed, processes.device), Path(files.model)
-        )
+    width = hidden_size(files.model if named is None else files.base or named)
+    precision, _ = choose_precision(config.training.precision, processes.device, width)
     if files.chat_template is not None:
         use_template(tokenizer, files.chat_template)
     held_out = hold(rows, files.data, tokenizer, config)
-    scorer = Scorer(
-        config=config,
-        loss=SupervisedLoss(model.to(processes.device).eval()),
-        tokenizer=tokenizer,
-        processes=processes,
-        labels=_labels(files, config.task, rows),
-        autocast=lambda: torch.autocast(processes.device.type, DTYPES["bf16"], enabled=precision == "bf16"),
-        check=lambda: stop.raise_if_asked(0),
-    )
-    return held_out, TASKS[config.task].score(scorer, held_out)
+
+    def scorer_of(model: Any) -> Scorer:
+        return Scorer(
+            config=config,
+            loss=SupervisedLoss(model.to(processes.device).eval()),
+            tokenizer=tokenizer,
+            processes=processes,
+            labels=_labels(files, config.task, rows),
+            autocast=lambda: autocast_in(precision, processes.device),
+            check=lambda: stop.raise_if_asked(0),
+        )
+
+    model = None
+    if named is not None or _are_pairs(rows):  # on a base in the number format that was trained on
+        base = files.base or named or base_of_run(files.model)
+        packed = quantization_of_base(Path(files.model))
+        model = load_model(base, DTYPES[precision], packed, processes.device)
+        if _are_pairs(rows):
+            held_out = with_margins(scorer_of(model), held_out)
+    if named is not None:
+        model = load_adapter(model, Path(files.model))
+    else:
+        model = load_model(files.model, DTYPES[precision])
+    return held_out, _task(config, rows).score(scorer_of(model), held_out)
+
+
+def _are_pairs(rows: Sequence[Row]) -> bool:
+    return bool(rows[0].example.rejected)
+
+
+def _task(config: Config, rows: Sequence[Row]) -> Task:
+    """The task as it is measured on rows of this kind."""
+    return OBJECTIVES["dpo" if _are_pairs(rows) else "sft"].measured(TASKS[config.task])
 
 
 def _labels(files: Files, task: str, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -145,7 +164,7 @@ def _unseen_labels(files: Files, rows: Sequence[Row]) -> list[str]:
 def _result(
     config: Config, files: Files, scores: Scores, rows: Sequence[Row], seconds: float
 ) -> dict[str, Any]:
-    task = TASKS[config.task]
+    task = _task(config, rows)
     unseen = _unseen_labels(files, rows)
     return {
         "task": config.task,

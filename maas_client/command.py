@@ -68,7 +68,7 @@ def evaluation_command(spec: JobSpec, model: Path | CloudPath, data: Path, *, is
     """The bundled scoring script on a tuned model. Its output, `run`, holds result.json and samples.jsonl.
 
     `model` is a folder with an adapter (whose base is the spec's model) or full weights; `data` are rows to
-    score.
+    score. What was learned from preferences is measured against the base.
     """
     alone = {"distributed": DistributedSpec().model_dump(mode="json")}
     inputs: dict[str, Input] = {
@@ -77,7 +77,7 @@ def evaluation_command(spec: JobSpec, model: Path | CloudPath, data: Path, *, is
         "data": data,
     }
     words = ["python evaluate.py", "--config ${{inputs.config}}", "--model ${{inputs.model}}"]
-    if is_adapter:
+    if is_adapter or spec.training.objective == "dpo":
         inputs["base"] = model_source(spec.model)
         words.append("--base ${{inputs.base}}")
     words += ["--data ${{inputs.data}}", "--output ${{outputs.run}}"]

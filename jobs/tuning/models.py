@@ -107,6 +107,14 @@ def base_of_adapter(folder: str) -> str | None:
     return named
 
 
+def base_of_run(folder: str) -> str:
+    """The base model that the run beside a model folder trained on. Raises InputError if none says so."""
+    run = Path(folder).parent / RESULT
+    if run.is_file() and (named := _text_in(run, "base_model")):
+        return named
+    raise InputError(f"Nothing says what {folder} was trained on; pass --base.")
+
+
 def quantization_of_base(folder: Path) -> str:
     """The number format of the base that the adapter in a folder was trained on. Raises InputError."""
     path = folder / BASE

@@ -149,6 +149,12 @@ def margins_of(scorer: Scorer, pairs: Sequence[tuple[TokenRow, TokenRow]]) -> li
     return [worse[0] - better[0] for better, worse in zip(sums[0::2], sums[1::2], strict=True)]
 
 
+def with_margins(scorer: Scorer, rows: Sequence[HeldOut]) -> list[HeldOut]:
+    """Held-out pairs with the margins of the scorer's model, which is the base model."""
+    margins = margins_of(scorer, [(held.rows[0], held.rejected[0]) for held in rows])
+    return [replace(held, margin=margin) for held, margin in zip(rows, margins, strict=True)]
+
+
 def ask_base_model(run: Run) -> None:
     """Let the base model say its margin of each pair that is trained on or held out.
 

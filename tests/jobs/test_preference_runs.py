@@ -14,6 +14,8 @@ import pytest
 from test_preferences import pair_rows, write_rows
 from training_stage import JOBS, Done, losses, read_events, script, start_and_wait_for_step
 
+import evaluate
+
 pytestmark = pytest.mark.slow
 Write = Callable[..., Path]
 Train = Callable[..., Done]
@@ -94,6 +96,23 @@ def test_any_method_starts_from_the_base_model(
     before = json.loads((tmp_path / "run" / "result.json").read_text())["before"]
     starts_at_base = before["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert starts_at_base == (method != "prompt")  # whose virtual tokens say something from the start
+
+
+@pytest.mark.parametrize("method", [{"name": "lora", "rank": 4}, {"name": "full"}], ids=["lora", "full"])
+def test_a_model_scores_alone_as_it_did_after_training(
+    train: Train, write_config: Write, tmp_path: Path, method: dict[str, object]
+) -> None:
+    rows, held_out = (tmp_path / name for name in ("rows.jsonl", "held.jsonl"))
+    write_rows(rows, pair_rows(40)[:32])
+    write_rows(held_out, pair_rows(40)[32:])
+    config = write_config(task="chat", objective="dpo", epochs=2, method=method)
+    assert train(config, train=rows, validation=held_out).returncode == 0
+    after = json.loads((tmp_path / "run" / "result.json").read_text())["after"]
+    words = ["--config", config, "--model", tmp_path / "run" / "model", "--data", held_out]
+    assert evaluate.main([*map(str, words), "--output", str(tmp_path / "scores")]) == 0
+    result = json.loads((tmp_path / "scores" / "result.json").read_text())
+    assert (result["metric"], result["rows"]) == ("reward_accuracy", 8)
+    assert result["metrics"] == pytest.approx(after, rel=1e-3)
 
 
 def test_with_another_task_it_is_refused(train: Train, write_config: Write, pairs: Path) -> None:
