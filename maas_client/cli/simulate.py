@@ -41,7 +41,8 @@ def simulate(
         lines = "\n".join(f"{name}={shlex.quote(value)}" for name, value in azure.environment.items())
         if env is not None:
             _write_private(env, lines + "\n")
-            say(f"In another terminal: set -a; . {env}; set +a")
+            place = env if env.is_absolute() else f"./{env}"  # shells look for a bare name elsewhere
+            say(f"In another terminal: set -a; . {place}; set +a")
         emit(azure.environment, lines)
         say(f"A small Azure listens on {azure.url}. Ctrl-C ends it.")
         stopped.wait()

@@ -88,7 +88,8 @@ def speed(progress: Progress, pen: Pen, now: float, *, is_running: bool) -> Text
         parts.append((f"learning rate {progress.learning_rate:.3g}", PLAIN))
     if progress.tokens_seen is not None:
         parts.append((f"{amount(progress.tokens_seen)} tokens seen", PLAIN))
-    return pen.joined(parts or [("no steps yet", FAINT)], indent=1)
+    nothing = "the service tells no speed" if progress.step else "no steps yet"
+    return pen.joined(parts or [(nothing, FAINT)], indent=1)
 
 
 def loss_line(progress: Progress, pen: Pen) -> Text:

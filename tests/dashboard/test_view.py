@@ -128,3 +128,12 @@ def test_color_says_nothing_alone_and_can_be_left_out() -> None:
 )
 def test_characters_fit_the_encoding(encoding: str | None, glyphs: object) -> None:
     assert glyphs_for(encoding) is glyphs
+
+
+def test_a_service_that_tells_losses_alone_has_steps_all_the_same() -> None:
+    look = boards.status(RunState.RUNNING, started_at=NOW - 60)
+    told = [{"time": NOW - 30 + step, "event": "step", "step": step, "loss": 2.0 / step} for step in (1, 2)]
+    board = boards.board((boards.record(boards.FIRST, RunState.RUNNING, backend="foundry"),), look, told)
+    text = "\n".join(drawn(frame(board, 80, 24, NOW), 80))
+    assert "the service tells no speed" in text
+    assert "no steps yet" not in text
