@@ -55,6 +55,14 @@ def memory_used_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def memory_held_bytes(device: torch.device) -> int:
+    """The memory that this process holds now: on the GPU, or resident in RAM; 0 where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
+
+
 def memory_free_bytes(device: torch.device) -> int | None:
     """Memory that can still be taken, or None where the system does not say."""
     if device.type == "cuda":

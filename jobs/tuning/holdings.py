@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from tuning.device import memory_used_bytes
+from tuning.device import memory_held_bytes, memory_used_bytes
 from tuning.distributed import Processes
 from tuning.events import EventLog
 from tuning.sharding import PARTS
@@ -43,14 +43,16 @@ class Holdings:
             self._gradients = max(self._gradients, _bytes(self._holder.holdings())["gradients"])
 
     def report_once(self, events: EventLog, processes: Processes) -> None:
-        """Write the event `memory` once: bytes of each part and at the peak, one number a process."""
+        """Write the event `memory` once: bytes of each part, in all and at the peak, of each process."""
         if self._hook is None:
             return
         self._hook.remove()
         self._hook = None
         held = {**_bytes(self._holder.holdings()), "gradients": self._gradients}
-        rows = processes.gather([*(held[part] for part in PARTS), memory_used_bytes(processes.device)])
-        names = [*(f"{part}_bytes" for part in PARTS), "peak_bytes"]
+        device = processes.device
+        whole = [memory_held_bytes(device), memory_used_bytes(device)]
+        rows = processes.gather([*(held[part] for part in PARTS), *whole])
+        names = [*(f"{part}_bytes" for part in PARTS), "now_bytes", "peak_bytes"]
         facts = {name: [row[place] for row in rows] for place, name in enumerate(names)}
         events.write("memory", **facts)
 
