@@ -107,11 +107,10 @@ class _SplitAndRotate(Function):
         cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
         ctx.save_for_backward(cos, sin)
         ctx.shape, ctx.heads, ctx.turned = qkv.shape, heads, turned
-        out = qkv.new_empty(*qkv.shape[:-2], turned, qkv.shape[-1])
-        _rotate(qkv[..., :turned, :], cos, sin, out)
-        return tuple(
-            part.transpose(1, 2) for part in (out[..., :heads, :], out[..., heads:, :], qkv[..., turned:, :])
-        )
+        out = torch.empty_like(qkv)  # values, too, so that attention keeps nothing of the projection
+        _rotate(qkv[..., :turned, :], cos, sin, out[..., :turned, :])
+        out[..., turned:, :] = qkv[..., turned:, :]
+        return tuple(part.transpose(1, 2) for part in out.split([heads, kv_heads, kv_heads], dim=-2))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
