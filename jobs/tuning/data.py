@@ -47,6 +47,8 @@ class Data:
     def warnings(self) -> list[str]:
         """What speaks against trusting the measured numbers, a sentence each."""
         found = [self.contamination.sentence()] if self.contamination.rows else []
+        if self.truncated:
+            found.append(f"{self.truncated} training rows are longer than training.max_length and were cut.")
         if self.unseen_labels:
             names = ", ".join(self.unseen_labels[:5]) + (", ..." if len(self.unseen_labels) > 5 else "")
             found.append(f"Labels of held-out rows that no training row has: {names}.")
@@ -72,6 +74,9 @@ def load_data(
         raise InputError(
             f"No rows are left to train on in {train}; give more rows or a smaller validation.split."
         )
+    for key in ("keep_best", "early_stopping_patience"):
+        if getattr(config.training, key) and not held_out:
+            raise InputError(f"training.{key} needs held-out rows; set validation.split or give a file.")
     contamination = find_repeats(rows, held_out)
     if contamination.is_total:
         raise InputError(
@@ -79,6 +84,11 @@ def load_data(
             f"{contamination.lines[0][1]}), so nothing would be measured; give other rows in data.validation."
         )
     encoded = [(encode_one or encode_row)(row, train, tokenizer, config) for row in rows]
+    if all(is_cut for _, is_cut in encoded):
+        raise InputError(
+            f"All {len(rows)} training rows of {train.name} are longer than training.max_length "
+            f"({config.training.max_length} tokens); raise it, or shorten the rows."
+        )
     return Data(
         train=[tokens for parts, _ in encoded for tokens in parts],
         validation=held_out,

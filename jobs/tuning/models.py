@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from tuning.adalora import note_ranks
 from tuning.errors import InputError
 from tuning.events import write_json
+from tuning.hub import require_within_reach
 from tuning.pissa import as_lora
 from tuning.quantization import format_of, keep_weights_as_they_are, loading_options, spared_import
 from tuning.spared import spared
@@ -66,6 +67,8 @@ def load_model(name: str, dtype: torch.dtype, quantization: str = "none", device
         model, found = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
+    except FileNotFoundError as error:  # a part that the index of the weights names
+        raise InputError(f"The model {name} is incomplete ({_first_line(error)}); copy it again.") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"Cannot load the model {name}: {_first_line(error)}") from error
     if found["missing_keys"]:  # transformers would go on with random numbers in their place
@@ -137,6 +140,8 @@ def _check_folder(name: str) -> None:
             raise InputError(f"The folder {name} has no config.json, so it is not a model.")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_file():
         raise InputError(f"There is no model folder {name}; give a folder or a Hugging Face id.")
+    else:
+        require_within_reach(name)
 
 
 def check_fit(model: Any, tokenizer: Any, max_length: int) -> None:
