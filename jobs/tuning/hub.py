@@ -1,4 +1,4 @@
-"""Models by their Hugging Face id, where Hugging Face may be out of reach: said at once, not after a minute."""
+"""Models by their Hugging Face id: one that is out of reach is said at once, not after a minute."""
 
 from __future__ import annotations
 
