@@ -18,6 +18,8 @@ STARTERS = (
     "shift-reports",
     "garden-handbook",
     "round-dances",
+    "reading-room",
+    "wall-labels",
 )
 _NO_DATA = (".py", ".pyc", "phrases.json")
 
