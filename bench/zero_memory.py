@@ -4,7 +4,7 @@
 
 Each strategy takes a step of full training under torchrun, in fp32, with sequences of 32 tokens. The first
 columns are the bytes of the tensors that a process holds (the script's event `memory`); "formula" is
-tuning/sharding.py. "now" is what the system says of the process after the step, with 500 MB of libraries and the
+tuning/sharding.py. "now" is what the system says of the process after the step, with libraries and the
 freed memory that the allocator keeps; "peak" is the most it ever was. The peak does not fall as the rest
 does: every process reads the whole model before it gives away what belongs to others, and DeepSpeed makes its
 flat copies beside it, so that the peak of zero3 is that of its start.

@@ -151,6 +151,7 @@ def join(config: DistributedConfig) -> Processes:
             f"`python -m torch.distributed.run --standalone --nproc-per-node {config.processes} ...`."
         )
     device = _device()
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # wherever DeepSpeed is installed, libraries load it
     if count > 1:
         return Processes(rank, count, device, _meet(rank, count, device))
     if config.strategy in NEEDS_GROUP:

@@ -143,7 +143,7 @@ def test_a_run_whose_machine_is_taken_away_goes_on_and_leaves_a_model(stage: Azu
 
 
 def test_two_processes_are_stopped_and_resumed_from_their_checkpoint(stage: AzuremlStage) -> None:
-    project, follower = submit(stage, distributed={"strategy": "ddp", "processes": 2})
+    project, follower = submit(stage, distributed={"strategy": "zero2", "processes": 2})
     follower.until(lambda: bool(follower.named("checkpoint")))
     record = project.find("last")
     project.cancel(record)
