@@ -1,7 +1,7 @@
 """Make train.jsonl and test.jsonl: the assistant of a reading room, who looks things up with tools.
 
-Run `python make_rows.py` in this folder. A conversation has a system message and one or two exchanges; in most
-of them the assistant calls a tool and answers from what it says. Some end with the call.
+Run `python make_rows.py` in this folder. A conversation has a system message and one to three exchanges; in
+one the assistant calls a tool and answers from what it says. Some rows end with the call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make train.jsonl and test.jsonl: titles of pictures that nobody painted, and what the label beside each says.
+"""Make train.jsonl and test.jsonl: titles of pictures that nobody painted, and the label beside each.
 
 Run `python make_rows.py` in this folder. The label goes on from the title: it names the motif again, then the
 colors, how it was painted and what one should look at.
@@ -32,7 +32,12 @@ MOTIFS = {
     "Garden": "a gardener sleeps below the beans",
     "Station": "nobody gets off the last train",
 }
-TIMES = {"at Noon": "hard light", "at Night": "one lamp", "in Winter": "cold light", "in Spring": "soft light"}
+TIMES = {
+    "at Noon": "hard light",
+    "at Night": "one lamp",
+    "in Winter": "cold light",
+    "in Spring": "soft light",
+}
 TECHNIQUES = {
     "oil on canvas": "thick strokes of a knife",
     "ink on paper": "a few quick lines",
