@@ -44,6 +44,7 @@ class Scripted:
         path = f"{world.names.workspace_id}/jobs/{name}"
         properties = command_defaults(name)
         properties |= {"command": "scripted", "tags": dict(script["tags"]), "displayName": name}
+        properties["environmentId"] = "azureml://registries/azureml/environments/scripted/versions/1"
         world.store.put(path, resource(path, "workspaces/jobs", properties, world.system_data()))
         record = world.runner.record(path)
         record |= {"script": dict(script), "created_at": world.clock.now(), "asked": {}, "attempt": 1}

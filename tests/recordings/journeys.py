@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from maas_client.backend import Platform
@@ -21,54 +22,9 @@ from maas_client.simulator.world import Timing
 from maas_client.spec import JobSpec
 from tests.recordings.scenes import Scene
 
+SCRIPTS = Path(__file__).parent / "scripts"
 SIZE = "Standard_DS3_v2"
 COMMAND = "python train.py --config ${{inputs.config}} --train ${{inputs.train}} --output ${{outputs.run}}"
-TRAIN = '''\
-"""Stands for a training: says a few lines, tells a few steps, leaves a model of one word."""
-
-import argparse
-import json
-import pathlib
-
-parser = argparse.ArgumentParser()
-for name in ("config", "train", "output"):
-    parser.add_argument(f"--{name}", required=True)
-output = pathlib.Path(parser.parse_args().output)
-(output / "model").mkdir(parents=True, exist_ok=True)
-events = (output / "events.jsonl").open("w")
-for step in range(1, 4):
-    print("line", step)
-    event = json.dumps({"time": 1.0 * step, "event": "step", "step": step, "loss": 1 / step})
-    events.write(event + "\\n")
-    print("@maas", event, flush=True)
-events.close()
-(output / "model" / "config.json").write_text('{"model_type": "phi3"}')
-(output / "model" / "model.safetensors").write_text("weights")
-sample = {"prompt": "My card is late", "expected": "arrival", "before": "x", "after": "arrival"}
-(output / "samples.jsonl").write_text(json.dumps(sample) + "\\n")
-result = {"adapter": False, "before": {"accuracy": 0.25}, "after": {"accuracy": 0.75}, "steps": 3}
-(output / "result.json").write_text(json.dumps(result))
-'''
-SCORE = '''\
-"""Stands for the scoring script: answers every question with one word."""
-
-import json
-
-
-def init():
-    pass
-
-
-def run(body):
-    asked = json.loads(body)
-    if asked == {"maas": "health"}:
-        return {"maas": "health", "model": "recorded"}
-    message = {"role": "assistant", "content": "arrival"}
-    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "recorded"}
-    return {**answer, "choices": [choice], "usage": usage}
-'''
 
 
 @dataclass(frozen=True)
@@ -158,11 +114,22 @@ def all_the_way(stage: Stage) -> tuple[list[str], list[Event]]:
 
 
 def prepare_azureml(scene: Scene) -> Stage:
-    """A command job of a tiny script on one small machine."""
+    """A command job of a tiny script on one small machine, and an endpoint."""
+    endpoint = {"name": "recorded-end", "size": SIZE, "ttl": "2h"}
+    return azureml_stage(scene, "train.py", register={"name": "recorded"}, deploy=endpoint)
+
+
+def prepare_on_a_cluster(scene: Scene) -> Stage:
+    """A command job that will be stopped, on a cluster that is not there yet."""
+    return azureml_stage(scene, "interrupted.py", compute={"name": "recorded", "size": SIZE})
+
+
+def azureml_stage(scene: Scene, script: str, **parts: Any) -> Stage:
+    """A workspace, and the plan of a job that runs a script of ours."""
     rows = [{"text": f"My card is late {number}", "label": "ab"[number % 2]} for number in range(8)]
     train = scene.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    code = scene.write("code/train.py", TRAIN).parent
-    scoring = scene.write("scoring/score.py", SCORE).parent
+    code = scene.write("code/train.py", (SCRIPTS / script).read_text(encoding="utf-8")).parent
+    scoring = scene.write("scoring/score.py", (SCRIPTS / "score.py").read_text(encoding="utf-8")).parent
     spec = JobSpec.model_validate(
         {
             "name": "recorded",
@@ -172,8 +139,7 @@ def prepare_azureml(scene: Scene) -> Stage:
             "backend": "azureml",
             "data": {"train": str(train)},
             "compute": {"size": SIZE},
-            "register": {"name": "recorded"},
-            "deploy": {"name": "recorded-end", "size": SIZE, "ttl": "2h"},
+            **parts,
         }
     )
     platform = scene.azureml(scoring)
@@ -187,6 +153,26 @@ def go_azureml(stage: Stage) -> None:
     lines, events = all_the_way(stage)
     assert [line for line in lines if line.startswith("line ")] == ["line 1", "line 2", "line 3"]
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3]
+
+
+def go_with_a_second_attempt(stage: Stage) -> None:
+    """Stopped once its checkpoint is kept, then taken up again: another job, the same run."""
+    project, jobs, clock = stage.project, stage.platform.jobs, stage.scene.clock
+    record = project.submit(stage.plan, checked=True)
+    page = jobs.logs(record.ref, after=None)
+    while "checkpoint kept" not in page.lines:
+        clock.sleep(5)
+        page = jobs.logs(record.ref, after=page.next)
+    project.cancel(record)
+    while project.look(record).state is not RunState.CANCELED:
+        clock.sleep(5)
+    project.resume(record)
+    status, lines, _ = watch(stage, record)
+    assert status.state is RunState.SUCCEEDED, status
+    assert lines.index("checkpoint kept") < lines.index("--- attempt 2 ---")
+    assert lines.index("--- attempt 2 ---") < lines.index("going on from step 1")
+    assert project.artifact(record).result == {"adapter": False, "steps": 2}
+    assert [each.id for each in project.runs()] == [record.id]
 
 
 def go_without_quota(stage: Stage) -> None:
@@ -273,6 +259,7 @@ JOURNEYS: Mapping[str, Journey] = {
     "azureml": Journey(prepare_azureml, go_azureml, pace=0.25),
     "classic": Journey(prepare_classic, go_foundry, REALLY, pace=1.0),
     "openai_v1": Journey(prepare_openai, go_foundry, REALLY, pace=1.0),
+    "second_attempt": Journey(prepare_on_a_cluster, go_with_a_second_attempt, pace=0.25),
     "no_quota": Journey(
         prepare_azureml, go_without_quota, {"quota": {"standardDSv2Family": 0}}, is_live=False
     ),

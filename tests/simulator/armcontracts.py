@@ -18,6 +18,7 @@ FOLDERS: Mapping[str, Path] = {PREVIEW: ML, STABLE: _ML / "stable" / STABLE}
 NEAREST: Mapping[str, str] = {
     "2023-04-01": STABLE,
     "2023-04-01-preview": PREVIEW,
+    "2023-08-01-preview": PREVIEW,
     "2025-01-01-preview": PREVIEW,
 }
 """Versions that azure-ai-ml asks for and that are not here, and the one that is held instead."""
@@ -25,6 +26,8 @@ FILES = ("mfe.json", "machineLearningServices.json", "workspaceRP.json")
 _COGNITIVE = "cognitiveservices/resource-manager/Microsoft.CognitiveServices/stable/2024-10-01"
 NEVER_ANSWERED = ".credentials.secrets is required"
 """The contract wants it in answers, too; recordings of the service never have it."""
+_EVERYWHERE = {"api-version", "$skiptoken"}
+"""Parameters that need no description: links to further pages are the service's own."""
 KINDS: Mapping[str, Any] = {
     "object": dict,
     "array": list,
@@ -57,7 +60,8 @@ def _operations(version: str) -> tuple[tuple[re.Pattern[str], str, dict[str, Any
 
 def find_operation(method: str, path: str, version: str = PREVIEW) -> tuple[str, dict[str, Any]] | None:
     """The file and the operation that describe a request, None where no contract has it."""
-    for pattern, name, operations in _operations(NEAREST.get(version, version)):
+    held = NEAREST.get(version, version)
+    for pattern, name, operations in _operations(held) if held in FOLDERS else ():
         if pattern.fullmatch(path) and method.lower() in operations:
             return name, operations[method.lower()]
     return None
@@ -203,9 +207,7 @@ def query_problems(name: str, operation: Mapping[str, Any], url: str) -> list[st
         for each in operation.get("parameters", ())
     }
     asked = [key for key, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
-    return [
-        f"query {key} is not in the contract" for key in asked if key.lower() not in {*known, "api-version"}
-    ]
+    return [f"query {key} is not in the contract" for key in asked if key.lower() not in known | _EVERYWHERE]
 
 
 def status_problems(name: str, operation: Mapping[str, Any], status: int, body: Any, at: str) -> list[str]:

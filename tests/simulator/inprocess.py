@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,11 @@ def make_world(folder: Path, *, kind: str = "Hub", base_url: str = BASE) -> Worl
 
 
 class InProcess(httpx.BaseTransport):
-    """Leads requests of a plain httpx client into a world's application."""
+    """Leads requests of a plain httpx client into a world's application. `heard` is told of each exchange."""
 
     def __init__(self, world: World) -> None:
         self._transport = httpx.ASGITransport(make_application(world))
+        self.heard: Callable[[httpx.Request, httpx.Response], object] = lambda _request, _answer: None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         async def go() -> tuple[httpx.Response, bytes]:
@@ -70,7 +72,9 @@ class InProcess(httpx.BaseTransport):
             return answer, await answer.aread()
 
         answer, content = asyncio.run(go())
-        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+        told = httpx.Response(answer.status_code, headers=answer.headers, content=content)
+        self.heard(request, told)
+        return told
 
 
 class Source:
