@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from training_stage import JOBS, Done, losses, read_events, script, start_and_wait_for_step
+from ranks_stage import Ranks
+from training_stage import JOBS, Done, losses, read_events
 
 from tuning.outputlock import OutputLock
 from tuning.steplog import USUAL_STEPS, Spikes
@@ -275,48 +276,61 @@ def long_texts(tmp_path: Path) -> tuple[Path, Path]:
     return write_rows(tmp_path / "train.jsonl", rows[:32]), write_rows(tmp_path / "held.jsonl", rows[32:])
 
 
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    with Ranks(tmp_path_factory.mktemp("ranks")) as started:
+        yield started
+
+
 @slow
-def test_a_stop_during_a_validation_and_a_second_process(
-    train: Train, write_config: Write, mini_model: Path, long_texts: tuple[Path, Path], tmp_path: Path
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_during_a_validation_and_a_second_run(
+    train: Train,
+    ranks: Ranks,
+    write_config: Write,
+    mini_model: Path,
+    long_texts: tuple[Path, Path],
+    tmp_path: Path,
+    processes: int,
 ) -> None:
-    config = write_config(task="text-generation", epochs=2, max_length=256)
-    value = json.loads(config.read_text())
-    config.write_text(json.dumps(value | {"evaluation": {"max_rows": 700, "max_new_tokens": 2}}))
-    output, (rows, held_out) = tmp_path / "cut", long_texts
+    """Of two processes only one is told to stop, and none of them may wait for the other in vain."""
+    rows, held_out = long_texts
+    config = write_config(task="text-generation", epochs=2, max_length=256, batch_size=8 // processes)
+    value = json.loads(config.read_text()) | {"evaluation": {"max_rows": 700, "max_new_tokens": 2}}
+    if processes > 1:
+        value["distributed"] = {"strategy": "ddp", "processes": processes}
+    config.write_text(json.dumps(value))
     given = ["--config", config, "--train", rows, "--validation", held_out, "--model", mini_model]
-    process = start_and_wait_for_step(script("train.py", *given, "--output", output), output, 4)
-    second = train(config, "cut", train=rows, validation=held_out)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
-    assert second.returncode == 2
-    assert f"Process {process.pid} on " in one_sentence(second)
-    assert "is training into" in one_sentence(second)
+    output = tmp_path / "cut"
+    started = ranks.start(processes, output, *given)
+    started.wait_for_event("step", 4)
+    started.kill(processes - 1, signal.SIGTERM)
+    assert started.wait() == [143] * processes, started.said()
     stopped = read_events(output, "stopped")[-1]
     state = json.loads((output / "checkpoints" / f"step-{stopped['step']:06d}" / "state.json").read_text())
-    assert state["step"] == stopped["step"] != state["validated_step"]
-    for name in ("cut", "whole"):
-        assert train(config, name, train=rows, validation=held_out).returncode == 0
-    validations = [
-        {event["step"]: event["loss"] for event in read_events(tmp_path / name, "validation")}
-        for name in ("cut", "whole")
-    ]
-    assert validations[0] == validations[1]
-    assert losses(output) == losses(tmp_path / "whole")
+    assert state["step"] == stopped["step"] == 4 != state["validated_step"]
+    again = ranks.start(processes, output, *given)
+    again.wait_for_event("started", 2)
+    second = ranks.start(processes, output, *given)
+    assert 2 in second.wait()
+    assert f"Process {again.pids[0]} on " in second.said()
+    assert "is training into" in second.said()
+    assert again.wait() == [0] * processes, again.said()
+    assert [event["step"] for event in read_events(output, "validation")] == [4, 8]
+    assert read_events(output, "started")[-1]["resumed_from_step"] == 4
 
 
 @slow
 def test_a_stop_while_the_result_is_saved_lets_it_be_saved(
-    write_config: Write, mini_model: Path, color_rows: Path, tmp_path: Path
+    ranks: Ranks, write_config: Write, mini_model: Path, color_rows: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "run"
-    given = ["--config", write_config(method={"name": "full"}, max_steps=2), "--train", color_rows]
-    words = script("train.py", *given, "--model", mini_model, "--output", output)
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    output, config = tmp_path / "run", write_config(method={"name": "full"}, max_steps=2)
+    started = ranks.start(1, output, "--config", config, "--train", color_rows, "--model", mini_model)
     deadline = time.monotonic() + 120
-    while not (output / ".writing-model").exists() and process.poll() is None:
+    while not (output / ".writing-model").exists() and not (output / "result.json").exists():
         assert time.monotonic() < deadline
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    started.kill(0, signal.SIGTERM)
+    assert started.wait() == [0], started.said()
     result = json.loads((output / "result.json").read_text())
     assert sorted(result["hashes"]["model"]) == sorted(path.name for path in (output / "model").iterdir())
 

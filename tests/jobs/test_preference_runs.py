@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ranks_stage import Ranks
 from test_preferences import pair_rows, write_rows
-from training_stage import JOBS, Done, losses, read_events, script, start_and_wait_for_step
+from training_stage import Done, losses, read_events
 
 import evaluate
 
 pytestmark = pytest.mark.slow
 Write = Callable[..., Path]
 Train = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    with Ranks(tmp_path_factory.mktemp("ranks")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -46,17 +49,17 @@ def test_a_run_says_how_well_answers_are_told_apart(
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(
-    train: Train, write_config: Write, mini_model: Path, pairs: Path, tmp_path: Path
+    train: Train, ranks: Ranks, write_config: Write, mini_model: Path, pairs: Path, tmp_path: Path
 ) -> None:
     config = write_config(
         task="chat", objective="dpo", epochs=5, checkpoint_every_steps=7, packing=True, batch_size=1,
         method={"name": "lora", "rank": 4, "dropout": 0.1},
     )  # fmt: skip
     output = tmp_path / "killed"
-    words = script("train.py", "--config", config, "--train", pairs, "--model", mini_model)
-    process = start_and_wait_for_step([*words, "--output", str(output)], output, 20)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    started = ranks.start(1, output, "--config", config, "--train", pairs, "--model", mini_model)
+    started.wait_for_event("step", 20)
+    started.kill(0)
+    started.wait()
     (output / "reference.json").write_text("[[1.0")  # it is asked for again
     for name in ("killed", "whole"):
         assert train(config, name, train=pairs).returncode == 0
@@ -64,9 +67,15 @@ def test_a_killed_run_goes_on_with_the_same_losses(
     assert losses(output) == losses(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "fsdp"])
 def test_two_processes_have_the_losses_of_one(
-    train: Train, write_config: Write, mini_model: Path, pairs: Path, tmp_path: Path, strategy: str
+    train: Train,
+    ranks: Ranks,
+    write_config: Write,
+    mini_model: Path,
+    pairs: Path,
+    tmp_path: Path,
+    strategy: str,
 ) -> None:
     config = write_config(task="chat", objective="dpo", batch_size=6, epochs=2)
     assert train(config, "one", train=pairs).returncode == 0
@@ -74,12 +83,7 @@ def test_two_processes_have_the_losses_of_one(
     value["training"] |= {"batch_size": 1, "gradient_accumulation": 3}
     value["distributed"] = {"strategy": strategy, "processes": 2}
     config.write_text(json.dumps(value))
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words += [str(JOBS / "train.py"), "--config", str(config), "--train", str(pairs)]
-    words += ["--model", str(mini_model), "--output", str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    ranks.run(2, tmp_path / "two", "--config", config, "--train", pairs, "--model", mini_model)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
     assert results[1]["after"] == pytest.approx(results[0]["after"], abs=1e-3)
