@@ -102,7 +102,7 @@ class _Work:
             out: Tensor = out_of(swiglu(into(hidden_states)))
             return out
 
-        return self._replace(part, forward, into.weight, (4, into.in_features))
+        return self._replace(part, forward, _like(into), (4, into.in_features))
 
     def lean_attention(self, part: Any) -> bool:
         """Attention with one projection for queries, keys and values (Phi-3), without a cache."""
@@ -131,18 +131,21 @@ class _Work:
             mixed = _attend(part, q, k, v, attention_mask, **kwargs)
             return out_of(mixed.reshape(*hidden_states.shape[:-1], -1)), None
 
-        width, weight = int(part.head_dim) // 2 * 2, projection.weight
-        angles = _numbers(weight, 1, 4, width // 2).repeat(1, 1, 2)
+        width, like = int(part.head_dim) // 2 * 2, _like(projection)
+        angles = _numbers(like, 1, 4, width // 2).repeat(1, 1, 2)
         rotation = (angles.cos(), angles.sin())
-        return self._replace(part, forward, weight, (1, 4, projection.in_features), rotation, None)
+        return self._replace(part, forward, like, (1, 4, projection.in_features), rotation, None)
 
     def _replace(
-        self, layer: Any, forward: Callable[..., Any], weight: Tensor, shape: tuple[int, ...], *more: Any
+        self, layer: Any, forward: Callable[..., Any], like: Tensor, shape: tuple[int, ...], *more: Any
     ) -> bool:
-        """Put `forward` in place if its outputs and gradients are the layer's, for numbers in that shape."""
-        if weight.dtype not in TOLERANCE or "forward" in vars(layer):
-            return False  # packed weights, or a layer that is lean already
-        numbers = _numbers(weight, *shape).requires_grad_()
+        """Put `forward` in place if its outputs and gradients are the layer's, for numbers in that shape.
+
+        `like` is a tensor in the format in which the layer is called.
+        """
+        if like.dtype not in TOLERANCE or "forward" in vars(layer):
+            return False  # another format, or a layer that is lean already
+        numbers = _numbers(like, *shape).requires_grad_()
         try:
             expected = self._outcome(layer, numbers, *more)
             found = self._outcome(forward, numbers, *more)
@@ -193,6 +196,14 @@ def _layers(part: nn.Module, *names: str) -> list[Any]:
     """The layers of these names inside another one; none if one is missing."""
     found = [getattr(part, name, None) for name in names]
     return found if all(isinstance(layer, nn.Module) for layer in found) else []
+
+
+def _like(layer: Any) -> Tensor:
+    """A tensor in the format of a linear layer's inputs; packed weights name another one for these."""
+    weight: Tensor = layer.weight
+    base = getattr(layer, "base_layer", layer)
+    computes_in = getattr(base, "compute_dtype", None)
+    return weight if computes_in is None else weight.new_empty(0, dtype=computes_in)
 
 
 def _drops_out(part: nn.Module) -> bool:
