@@ -118,7 +118,8 @@ def take_all_steps(run: Run) -> None:
         seconds = time.perf_counter() - start
 
         progress.add_step(loss=loss, tokens=tokens, seconds=seconds)
-        log.add(progress, seconds=seconds, tokens=tokens, loss=loss, learning_rate=rate, grad_norm=norm)
+        facts = {"learning_rate": rate, "grad_norm": norm, **run.facts_of_step(progress.step - 1)}
+        log.add(progress, seconds=seconds, tokens=tokens, loss=loss, **facts)
         spikes.look(progress.step, norm)
         if asked_to_stop:
             save_checkpoint(run)

@@ -15,8 +15,8 @@ from tuning.config import Config, parse_config
 from tuning.sharding import OFFLOADS
 
 SECTIONS = ("method", "training", "evaluation", "distributed")
-# The script's own: how often to log, which nobody needs to set in a job file.
-SCRIPT_ONLY = {("training", "log_every_steps")}
+# The script's own: what to log, which nobody needs to set in a job file.
+SCRIPT_ONLY = {("training", "log_every_steps"), ("training", "log_rows")}
 
 
 def job(**parts: Any) -> JobSpec:
@@ -91,5 +91,6 @@ def test_the_script_reads_every_valid_job(method: MethodSpec, training: Training
     read = parse_config(spec.script_config())
     assert dataclasses.asdict(read.method) == method.model_dump(mode="json")
     theirs = dataclasses.asdict(read.training)
-    theirs.pop("log_every_steps")
+    for key in ("log_every_steps", "log_rows"):
+        theirs.pop(key)
     assert theirs == training.model_dump(mode="json")

@@ -74,6 +74,11 @@ class MicroBatches:
                 if (portion := dealt[part::parts]) or self.processes.count > 1:
                     yield portion
 
+    def rows_of_step(self, step: int) -> list[int]:
+        """The numbers of the rows that all processes take in a step; every process must call it."""
+        mine = [number for portion in self._portions(step, self.parts) for number in portion]
+        return sorted(number for share in self.processes.gather(mine) for number in share)
+
     def is_row_by_row(self, step: int) -> bool:
         """Whether no batch of the step has two rows."""
         return all(len(portion) < 2 for portion in self._portions(step, self.parts))

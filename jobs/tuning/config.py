@@ -71,6 +71,7 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     log_every_steps: int | None = None  # None: every step, but not more often than every 0.2 s
+    log_rows: bool = False  # with each step's event the numbers of its rows, as a rehearsal wants them
     evaluate_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2

@@ -21,6 +21,7 @@ RESULT, CONFIG, BEFORE, SAMPLES, MODEL = "result.json", "config.json", "before.j
 # Keys that may change when a run is taken up again: they decide what is told and kept, not what is learned.
 FREE_KEYS = {
     "log_every_steps",
+    "log_rows",
     "evaluate_every_steps",
     "checkpoint_every_steps",
     "keep_checkpoints",

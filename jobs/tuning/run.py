@@ -140,6 +140,10 @@ class Run:
             or _is_due(self.progress.step, training.checkpoint_every_steps)
         )
 
+    def facts_of_step(self, step: int) -> dict[str, Any]:
+        """What the event of a step says besides the usual; every process must call it."""
+        return {"rows": self.batches.rows_of_step(step)} if self.config.training.log_rows else {}
+
     def _ends_epoch(self) -> bool:
         step = self.progress.step
         return step == self.plan.steps or step % self.plan.steps_an_epoch == 0
