@@ -57,10 +57,21 @@ class Liveness:
             threading.Thread(target=work, daemon=True).start()
 
     def end(self, word: str) -> None:
-        """Tell the others how this process ends: STOPPED, DONE, or a sentence about what failed."""
+        """Tell the others how this process ends: STOPPED, DONE, or a sentence about what failed.
+
+        The first process keeps the words where no launcher does: where all stop it leaves last, or the
+        others would find it dead without a word.
+        """
         self._ended.set()
         with suppress(RuntimeError):  # whoever kept the words may be gone
             self._store.set(_key(self._rank, "word"), word)
+            deadline = time.monotonic() + (self.pace.grace_s if word == STOPPED and self._rank == 0 else 0.0)
+            while time.monotonic() < deadline and not all(map(self._has_left, self._others)):
+                time.sleep(self.pace.beat_s / 20)
+
+    def _has_left(self, other: int) -> bool:
+        """Whether one of the others has said how it ends, or cannot say it any more. Raises RuntimeError."""
+        return self._is_dead(other) or not self._store.get(_key(other, "word")).decode().isdigit()
 
     def who_is_gone(self, wait_s: float | None = None) -> str | None:
         """A sentence about a process that failed or vanished; None if in `wait_s` none turns out to have.

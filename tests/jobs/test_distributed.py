@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,6 +197,18 @@ def test_a_launchers_signal_after_a_kill_is_no_stop(alive: Callable[[str], Liven
     ended.wait()
     mine = Processes(0, 2, CPU, alive(here(ended.pid)))
     assert isinstance(mine.blame(StoppedError(signal.SIGTERM, 3)), FailedError)
+
+
+def test_the_first_process_leaves_last_where_all_stop(store: Store) -> None:
+    """It may be the one that keeps the words."""
+    pretend(store, "elsewhere far 7")
+    first = Liveness(store, 0, 2, QUICK)
+    slower = threading.Timer(0.2, store.set, ["liveness/1/word", STOPPED])
+    slower.start()
+    asked_at = time.monotonic()
+    first.end(STOPPED)
+    assert 0.19 < time.monotonic() - asked_at < QUICK.grace_s
+    slower.join()
 
 
 HANGING = """
