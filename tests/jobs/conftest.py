@@ -8,36 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_stage import Done
+from training_stage import MINI, Done, make_phi3
 
-TINY_PHI3 = Path(__file__).parents[2] / "models" / "tiny-phi3"
 COLORS = ["red", "green", "blue", "yellow"]
 
 
 @pytest.fixture(scope="session")
 def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Phi-3 of hidden size 32 with random weights and tiny-phi3's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, Phi3Config, Phi3ForCausalLM
-
-    folder = tmp_path_factory.mktemp("mini-phi3")
-    tokenizer = AutoTokenizer.from_pretrained(TINY_PHI3)
-    torch.manual_seed(1)
-    config = Phi3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    Phi3ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_phi3(tmp_path_factory.mktemp("mini-phi3"), **MINI, max_position_embeddings=256)
 
 
 @pytest.fixture(scope="session")

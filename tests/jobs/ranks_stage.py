@@ -5,6 +5,8 @@ Libraries take ten seconds to load, so one process loads them once and forks the
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
 import signal
@@ -12,10 +14,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from training_stage import JOBS, read_events
 
@@ -56,11 +59,13 @@ class Started:
 class Ranks:
     """A process that has loaded the libraries and forks others on request."""
 
-    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str] | None = None, *, libraries: Sequence[str] = ()
+    ) -> None:
         self._folder, self._runs = folder, 0
         alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *libraries],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,8 +91,11 @@ class Ranks:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def start(self, count: int, output: Path, *words: object) -> Started:
-        """Start train.py in `count` processes; `words` are its arguments besides --output."""
+    def start(self, count: int, output: Path, *words: object, stop_after_step: int = 0) -> Started:
+        """Start train.py in `count` processes; `words` are its arguments besides --output.
+
+        The first one asks itself to stop, as SIGTERM does, as soon as it has told of a step.
+        """
         self._runs += 1
         arguments = [*map(str, words), "--output", str(output)]
         logs = [self._folder / f"log-{self._runs}-{rank}.txt" for rank in range(count)]
@@ -95,7 +103,9 @@ class Ranks:
         pids = []
         for rank, log in enumerate(logs):
             place = {} if count == 1 else _place(rank, count, port)
-            pids.append(self.ask(arguments=arguments, environment=place, log=str(log))["pid"])
+            stop = 0 if rank else stop_after_step
+            order = {"arguments": arguments, "environment": place, "log": str(log), "stop_after_step": stop}
+            pids.append(self.ask(**order)["pid"])
         return Started(pids, output, logs, self)
 
     def run(self, count: int, output: Path, *words: object) -> Started:
@@ -104,6 +114,23 @@ class Ranks:
         codes = started.wait()
         assert codes == [0] * count, started.said()
         return started
+
+
+class Stopper(io.StringIO):
+    """A stdout that sends SIGTERM to its own process when the event of a step is written there."""
+
+    def __init__(self, stdout: TextIO, step: int) -> None:
+        super().__init__()
+        self._stdout, self._step = stdout, step
+
+    def write(self, text: str) -> int:
+        told = json.loads(text.removeprefix("@maas ")) if text.startswith("@maas ") else {}
+        if told.get("event") == "step" and told["step"] == self._step:
+            signal.raise_signal(signal.SIGTERM)
+        return self._stdout.write(text)
+
+    def flush(self) -> None:
+        self._stdout.flush()
 
 
 def _place(rank: int, count: int, port: int) -> dict[str, str]:
@@ -127,6 +154,8 @@ def _serve() -> None:
 
     import train
 
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     torch.set_num_threads(1)
     said = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
@@ -152,6 +181,9 @@ def _train(train: Any, order: dict[str, Any]) -> int:
     for standard in (1, 2):
         os.dup2(log, standard)
     os.environ.update(order["environment"])
+    if order["stop_after_step"]:
+        os.environ["MAAS_EVENTS"] = "stdout"
+        sys.stdout = Stopper(sys.stdout, order["stop_after_step"])
     try:
         prepare_process()
         return int(train.main(order["arguments"]))

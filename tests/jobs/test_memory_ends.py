@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_PHI3
-from training_stage import JOBS, losses, read_events
+from training_stage import JOBS, TINY_PHI3, losses, read_events
 
 pytestmark = pytest.mark.slow
 Write = Callable[..., Path]

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 from ranks_stage import Ranks
-from training_stage import read_events
+from training_stage import make_phi3, read_events
 
 from tuning.sharding import PARTS, SPLIT, held_by_each
 
 pytestmark = pytest.mark.slow
 
-TINY_PHI3 = Path(__file__).parents[2] / "models" / "tiny-phi3"
 SPREAD = [name for name in SPLIT if name != "none"]
 GROWTH = 0.002  # what padding may add
 
@@ -24,26 +23,9 @@ GROWTH = 0.002  # what padding may add
 @pytest.fixture(scope="module")
 def m200(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Phi-3 of hidden size 1024 with 16 layers and random weights."""
-    import torch
-    from transformers import AutoTokenizer, Phi3Config, Phi3ForCausalLM
-
-    folder = tmp_path_factory.mktemp("m200")
-    tokenizer = AutoTokenizer.from_pretrained(TINY_PHI3)
-    torch.manual_seed(1)
-    config = Phi3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=1024,
-        intermediate_size=2816,
-        num_hidden_layers=16,
-        num_attention_heads=16,
-        num_key_value_heads=16,
-        max_position_embeddings=64,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    Phi3ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 16}
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 16, "max_position_embeddings": 64}
+    folder = make_phi3(tmp_path_factory.mktemp("m200"), **sizes, **heads)
     yield folder
     shutil.rmtree(folder)
 

@@ -12,6 +12,35 @@ from pathlib import Path
 from typing import Any
 
 JOBS = Path(__file__).parents[2] / "jobs"
+TINY_PHI3 = JOBS.parent / "models" / "tiny-phi3"
+
+
+def make_phi3(folder: Path, **sizes: int) -> Path:
+    """Write a Phi-3 with random weights and tiny-phi3's tokenizer; `sizes` go into its config."""
+    import torch
+    from transformers import AutoTokenizer, Phi3Config, Phi3ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY_PHI3)
+    torch.manual_seed(1)
+    config = Phi3Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        **sizes,
+    )
+    Phi3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+MINI = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
 
 
 def script(name: str, *arguments: object) -> list[str]:
