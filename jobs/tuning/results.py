@@ -10,8 +10,9 @@ import torch
 
 from tuning import outcome
 from tuning.bootstrap import summary
+from tuning.card import CARD, license_of, model_card, name_of, use_by_python
 from tuning.evaluation import Scores
-from tuning.events import write_json
+from tuning.events import write_json, write_text
 from tuning.methods import METHODS, quantization_of
 from tuning.models import save_model
 from tuning.prompts import Manner, write_manner
@@ -23,13 +24,13 @@ def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, t
 
     `weights` are the model's state where the model itself holds only a part of it.
     """
-    output = run.files.output
+    output, sources = run.files.output, outcome.hashes_of(run.files.sources)
+    result = {**describe_result(run, before, after), "hashes": sources}
     model_hashes = outcome.fill_folder_atomically(
-        output / outcome.MODEL, lambda folder: _fill(folder, run, weights)
+        output / outcome.MODEL, lambda folder: _fill(folder, run, weights, result)
     )
     outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
-    result = describe_result(run, before, after)
-    result["hashes"] = {**outcome.hashes_of(run.files.sources), "model": model_hashes}
+    result["hashes"] = {**sources, "model": model_hashes}
     run.events.write("finished", steps=run.progress.step, metrics=after.metrics)
     write_json(output / outcome.RESULT, result)
 
@@ -44,6 +45,7 @@ def describe_result(run: Run, before: Scores, after: Scores) -> dict[str, Any]:
         "method": config.method.name,
         "objective": config.training.objective,
         "base_model": run.files.model,
+        "base_license": license_of(run.files.model),
         "adapter": method.is_adapter,
         "mergeable": method.is_adapter and method.is_mergeable,
         "quantization": quantization_of(config.method),
@@ -65,7 +67,11 @@ def describe_result(run: Run, before: Scores, after: Scores) -> dict[str, Any]:
     }
 
 
-def _fill(folder: Path, run: Run, weights: Mapping[str, torch.Tensor] | None) -> None:
-    """Write the model and how it is asked into a folder."""
+def _fill(
+    folder: Path, run: Run, weights: Mapping[str, torch.Tensor] | None, result: Mapping[str, Any]
+) -> None:
+    """Write the model, how it is asked, and its card into a folder."""
     save_model(folder, run.model, run.tokenizer, run.data.labels, weights)
     write_manner(folder, Manner(run.config.task, run.data.is_plain_text))
+    title = f"{name_of(run.files.model)} for {run.config.task}"
+    write_text(folder / CARD, model_card(result, title=title, use=use_by_python(result)))

@@ -40,7 +40,7 @@ def test_the_card_says_what_it_is(models: LocalModels, artifact: Artifact) -> No
     for words in (
         "# card, version 1",
         "tiny-phi3",
-        "lora (LoRA adapter",
+        "lora (adapter",
         "2023-11-14 22:13 UTC",
         "`sha256:aa`",
     ):

@@ -47,7 +47,7 @@ class LocalModels:
                 shutil.copytree(source, staged / _FILES)
                 model = self._describe(ref, artifact, lineage, staged / _FILES)
                 write_json(staged / _RECORD, _to_json(model, folder_hash(staged / _FILES)))
-                write_text(staged / "README.md", model_card(model))
+                write_text(staged / "README.md", model_card(model, artifact.result))
                 if not publish(staged, shelf / str(ref.version)):
                     hint = f"Move {shelf / str(ref.version)} away and register again."
                     raise ConflictError(f"Version {ref} is taken.", operation="register", hint=hint)
