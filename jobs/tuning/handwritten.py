@@ -110,7 +110,8 @@ class _SplitAndRotate(Function):
         out = torch.empty_like(qkv)  # values, too, so that attention keeps nothing of the projection
         _rotate(qkv[..., :turned, :], cos, sin, out[..., :turned, :])
         out[..., turned:, :] = qkv[..., turned:, :]
-        return tuple(part.transpose(1, 2) for part in out.split([heads, kv_heads, kv_heads], dim=-2))
+        parts = torch.split_with_sizes(out, [heads, kv_heads, kv_heads], dim=-2)
+        return tuple(part.transpose(1, 2) for part in parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
