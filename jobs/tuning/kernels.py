@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuning.attention import PACKED, use_packed_attention
+from tuning.attention import PACKED, use_packed_attention, why_not_packed
 from tuning.lean import OTHER_KIND, Parts, make_lean
 from tuning.loss import HeadLoss, chunked_head_loss, usable_head_loss
 from tuning.sharding import SHARDS_MODEL
@@ -132,16 +132,24 @@ def install(
     """Put what was chosen into a model that is whole and on its device."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    if choices.attention.what == PACKED:
-        use_packed_attention(model)
     count = sum(make_lean(model, parts, autocast) for parts in _parts(choices.layers.what, device))
     layers = replace(choices.layers, what=f"{choices.layers.what} ({count})")
     if choices.layers.what != "plain" and not count:
         layers = Choice("plain", "the model's layers are not known")
+    attention = _attend_so(choices.attention, model, device, autocast)
     head_loss, loss = _usable(choices.head_loss, model, device)
-    return Installed(
-        replace(choices, layers=layers, head_loss=head_loss), loss, tells_rows=not virtual_tokens
-    )
+    made = replace(choices, attention=attention, layers=layers, head_loss=head_loss)
+    return Installed(made, loss, tells_rows=not virtual_tokens)
+
+
+def _attend_so(choice: Choice, model: Any, device: torch.device, autocast: Callable[[], Any]) -> Choice:
+    """Let the model attend as chosen, or say why it goes on as before."""
+    if choice.what != PACKED:
+        return choice
+    if reason := why_not_packed(model, device, autocast):
+        return Choice("sdpa", reason)
+    use_packed_attention(model)
+    return choice
 
 
 def _parts(layers: str, device: torch.device) -> Iterator[Parts]:

@@ -57,7 +57,9 @@ def _forward(
     """The model's forward, with virtual tokens unless the cache has read them already.
 
     Rows may lie side by side, each with positions from 0, or be padded on the left with an attention mask.
+    Where rows end besides (`cu_seq_lens_q`) is not passed on: with virtual tokens they end elsewhere.
     """
+    more = {name: value for name, value in more.items() if not name.startswith(("cu_seq_lens", "max_length"))}
     base, count = model.get_base_model(), count_virtual_tokens(model)
     read = 0 if past_key_values is None else int(past_key_values.get_seq_length())
     if position_ids is None:

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 from test_batches import make_row
-from transformers import AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
 
-from tuning.batches import lay_out
+from tuning.attention import use_packed_attention
+from tuning.batches import TokenRow, lay_out
 from tuning.config import MethodConfig
 from tuning.lean import make_lean
 from tuning.loss import SupervisedLoss
 from tuning.methods import METHODS
+from tuning.preferences import Pair, PreferenceLoss, lay_out_pairs
 
 LENGTHS = (24, 10, 7, 5)  # the last three share a line
 
@@ -105,8 +107,11 @@ def long_rope_phi3(folder: Path) -> Any:
 
 
 def packed_phi3(folder: Path, **parts: Any) -> Any:
-    model = phi3(folder, **parts)
-    pytest.importorskip("tuning.attention").use_packed_attention(model)
+    return packed(phi3(folder, **parts))
+
+
+def packed(model: Any) -> Any:
+    use_packed_attention(model)
     return model
 
 
@@ -136,12 +141,66 @@ def test_nor_where_attention_is_told_the_ends_of_rows(mini_model: Path, path: st
     assert others == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"qlora"}))  # a packed base attends as a plain one
-def test_nor_whatever_the_method_puts_around(mini_model: Path, name: str) -> None:
-    config = MethodConfig(name=name, rank=4, virtual_tokens=3)  # type: ignore[arg-type]
-    others, own = neighbors_gradient(METHODS[name].prepare(phi3(mini_model), config, 10).eval())
+PACKED: dict[str, Callable[[Path], Any]] = {
+    "packed": packed_phi3,
+    "packed, lean": lambda folder: packed(lean_phi3(folder)),
+    "packed, recomputed": lambda folder: packed(recomputing_phi3(folder)),
+    "packed, window": lambda folder: packed(small_window_phi3(folder, sliding_window=6)),
+    "packed, dropout": lambda folder: packed(small_window_phi3(folder, attention_dropout=0.1)).train(),
+}
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("path", sorted(PACKED))
+def test_packed_attention_isolates_rows_whether_or_not_it_is_told_their_ends(
+    mini_model: Path, path: str, told: bool
+) -> None:
+    """A loss that does not tell them must not make it look at the whole line."""
+    others, own = neighbors_gradient(PACKED[path](mini_model), tells_documents=told)
     assert own > 1e-4
     assert others == 0
+
+
+def test_packed_attention_refuses_rows_that_it_cannot_tell_apart() -> None:
+    attend = AttentionInterface._global_mapping["packed"]
+    numbers = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(ValueError, match="neither where rows end nor the tokens' positions"):
+        attend(torch.nn.Module(), numbers, numbers, numbers, None)
+
+
+@pytest.mark.parametrize("path", ["sdpa", "packed"])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"qlora"}))  # a packed base attends as a plain one
+@pytest.mark.parametrize("told", [True, False])
+def test_nor_whatever_the_method_puts_around(mini_model: Path, name: str, path: str, told: bool) -> None:
+    """With virtual tokens before each row, rows end elsewhere than the loss says."""
+    config = MethodConfig(name=name, rank=4, virtual_tokens=3)  # type: ignore[arg-type]
+    model = METHODS[name].prepare(phi3(mini_model), config, 10).eval()
+    model = packed(model) if path == "packed" else model
+    others, own = neighbors_gradient(model, tells_documents=told)
+    assert own > 1e-4
+    assert others == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("make", [lambda model: model, packed])
+def test_logits_of_pairs_side_by_side_are_those_of_each_answer_alone(
+    mini_model: Path, make: Callable[[Any], Any], told: bool
+) -> None:
+    loss = PreferenceLoss(make(phi3(mini_model)), beta=0.1, tells_documents=told)
+    pairs = [
+        Pair(make_row(long, long, supervised=long), make_row(short, short, supervised=short), 0.0)
+        for long, short in ((24, 10), (7, 5))
+    ]
+    batch = lay_out_pairs(pairs, 0, pairs[0])
+    assert len(batch.input_ids) == 2, "four rows share two lines"
+    rows: list[TokenRow] = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
+    with torch.no_grad():
+        together = loss.logits(batch)
+        apart = [loss.logits(lay_out([row], pad_id=0)) for row in rows]
+        alone = sum(float(loss(lay_out_pairs([pair], 0, pair))) for pair in pairs)
+        assert float(loss(batch)) == pytest.approx(alone, rel=1e-5)
+    for number, logits in enumerate(apart):
+        assert torch.allclose(together[batch.owners == number], logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", ["sdpa", "eager"])
