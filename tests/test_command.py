@@ -119,7 +119,7 @@ def test_one_process_scores_however_many_trained(tmp_path: Path) -> None:
     many = spec(distributed=DistributedSpec(strategy="ddp", processes=2))
     made = evaluation_command(many, tmp_path, Path("rows"), is_adapter=False)
     assert isinstance(made.inputs["config"], JsonFile)
-    assert made.inputs["config"].value["distributed"] == {"strategy": "none", "processes": 1}
+    assert made.inputs["config"].value["distributed"] == DistributedSpec().model_dump()
 
 
 def test_a_chat_template_is_an_input_of_the_training(tmp_path: Path) -> None:

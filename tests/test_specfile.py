@@ -263,7 +263,10 @@ def test_overrides_win(write_job: WriteJob, override: str, key: str, value: obje
             "model=@x",
             "model: found a value that is not YAML: '@x'; accepted: a plain value, or one in quotes",
         ),
-        ("training.epoch=3", "training.epoch: unknown key 'epoch'; accepted: epochs, max_steps"),
+        (
+            "training.epoch=3",
+            "training.epoch: unknown key 'epoch'; accepted: objective, beta, epochs, max_steps",
+        ),
         ("name.first=3", "name: found keys first; accepted: 2 to 32"),
         (
             "training.epochs=three",

@@ -172,7 +172,7 @@ def test_refs_that_are_no_runs_here(stage: LocalStage, ref: RunRef) -> None:
         stage.jobs.status(ref)
 
 
-@pytest.mark.parametrize("name", ["azureml", "foundry", "kaito", "elsewhere"])
+@pytest.mark.parametrize("name", ["kaito", "elsewhere"])
 def test_backends_that_are_not_here_say_so(tmp_path: Path, name: str) -> None:
     with pytest.raises(PlanError, match=name) as raised:
         open_platform(name, home=tmp_path)
