@@ -46,6 +46,7 @@ from tuning.results import save_result
 from tuning.run import Files, Run, prepare
 from tuning.steplog import Spikes, StepLog
 from tuning.stopping import StopRequest
+from tuning.tracking import track
 
 
 def train(config: Config, files: Files) -> None:
@@ -84,6 +85,7 @@ def run_to_end(
     run.objective.get_ready(run)
     run.progress = run.checkpoints.load_newest(run.strategy)
     run.around_step = METHODS[config.method.name].around_step(run.model, run.optimizer)
+    tracker = track(run)
     events.write("started", **run.describe())
     if processes.is_first:
         say(run.in_words())
@@ -99,6 +101,8 @@ def run_to_end(
     if processes.is_first:
         save_result(run, before, after, weights)
     processes.wait()
+    if tracker is not None:
+        tracker.finish()
 
 
 def take_all_steps(run: Run) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,11 +16,15 @@ CHANNEL = "MAAS_EVENTS"
 
 
 class EventLog:
-    """Appends one JSON object a line to a file, at once; silent on other processes than the first."""
+    """Appends one JSON object a line to a file, at once; silent on other processes than the first.
+
+    A `listener` is handed each event, too.
+    """
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         self._file = path.open("ab", buffering=0) if enabled else None  # nothing is left to flush at the end
         self._tells = os.environ.get(CHANNEL) == "stdout"
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
 
     def __enter__(self) -> EventLog:
         return self
@@ -34,11 +38,16 @@ class EventLog:
     def write(self, event: str, **facts: Any) -> None:
         """Write an event with the time (Unix seconds) and its facts. Raises OSError when the disk is full."""
         if self._file is not None:
-            line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n"
+            told = {"time": round(time.time(), 3), "event": event, **facts}
+            line = json.dumps(told) + "\n"
             if self._tells:  # first: the file may lie on a mount that fails
                 sys.stdout.write(f"@maas {line}")
                 sys.stdout.flush()
-            self._file.write(line.encode())
+            try:
+                self._file.write(line.encode())
+            finally:
+                if self.listener is not None:
+                    self.listener(told)
 
 
 def say(text: str) -> None:

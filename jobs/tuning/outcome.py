@@ -77,21 +77,22 @@ def check_same_run(earlier: dict[str, Any], now: dict[str, Any], output: Path) -
 
 def _compared(description: dict[str, Any]) -> dict[str, Any]:
     """What must be equal, flat: of the strategy and the number of processes only what a step consists of."""
-    flat = _flat(description)
-    sequences = math.prod(int(flat.get(key) or 1) for key in SPREAD_KEYS)
+    values = flat(description)
+    sequences = math.prod(int(values.get(key) or 1) for key in SPREAD_KEYS)
     left = {
         key: value
-        for key, value in flat.items()
+        for key, value in values.items()
         if key not in SPREAD_KEYS and not key.startswith("distributed.")
     }
     return {**left, "batch_size x gradient_accumulation x processes": sequences}
 
 
-def _flat(value: dict[str, Any], where: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(value: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """The values of nested objects by their dotted names."""
+    found: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flat(item, f"{where}{key}.") if isinstance(item, dict) else {f"{where}{key}": item}
-    return flat
+        found |= flat(item, f"{where}{key}.") if isinstance(item, dict) else {f"{where}{key}": item}
+    return found
 
 
 def read_scores(path: Path) -> Scores | None:
