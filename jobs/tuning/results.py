@@ -10,6 +10,7 @@ import torch
 
 from tuning import outcome
 from tuning.bootstrap import summary
+from tuning.capsule import CAPSULE, capsule_of
 from tuning.card import CARD, license_of, model_card, name_of, use_by_python
 from tuning.evaluation import Scores
 from tuning.events import write_json, write_text
@@ -20,7 +21,7 @@ from tuning.run import Run
 
 
 def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, torch.Tensor] | None) -> None:
-    """Write the model, the samples and at last result.json, whose presence means success. Raises OSError.
+    """Write model, samples, capsule and at last result.json, whose presence means success. Raises OSError.
 
     `weights` are the model's state where the model itself holds only a part of it.
     """
@@ -30,6 +31,7 @@ def save_result(run: Run, before: Scores, after: Scores, weights: Mapping[str, t
         output / outcome.MODEL, lambda folder: _fill(folder, run, weights, result)
     )
     outcome.write_samples(output / outcome.SAMPLES, run.held_out, before=before.answers, after=after.answers)
+    write_json(output / CAPSULE, capsule_of(run))
     result["hashes"] = {**sources, "model": model_hashes}
     run.events.write("finished", steps=run.progress.step, metrics=after.metrics)
     write_json(output / outcome.RESULT, result)

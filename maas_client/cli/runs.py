@@ -11,6 +11,7 @@ import typer
 from maas_client.cli.consent import confirm_cost, confirm_plan
 from maas_client.cli.options import DryRun, Yes
 from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, say_target, table
+from maas_client.cli.replay import replay
 from maas_client.cli.views import metrics_view, plan_view
 
 if TYPE_CHECKING:
@@ -199,6 +200,9 @@ def download(
     project.require(record)
     folder = fetch_artifact(project.platform(record.backend).jobs, record.ref, to or Path(record.id))
     emit({"run": record.id, "folder": str(folder)}, str(folder))
+
+
+app.command()(replay)
 
 
 def evaluate(

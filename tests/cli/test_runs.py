@@ -55,14 +55,14 @@ def test_list_is_newest_first_and_says_unknown_as_unknown(ledger: Ledger) -> Non
     assert states == ["unknown", "failed"]
 
 
-@pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume", "download"])
+@pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume", "download", "replay"])
 def test_a_run_that_nobody_knows(ledger: Ledger, command: str) -> None:
     ended = maas("runs", command, "nothing")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.splitlines()[0] == "error: There is no run 'nothing'."
 
 
-@pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume", "download"])
+@pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume", "download", "replay"])
 def test_a_run_whose_files_are_gone(ledger: Ledger, command: str) -> None:
     ended = maas("runs", command, "done")
     assert (ended.returncode, ended.stdout) == (3, "")
