@@ -16,6 +16,7 @@ from maas_client.cli import (
     jobs,
     models,
     registered,
+    rehearse,
     runs,
     setup,
     simulate,
@@ -49,6 +50,7 @@ app.command(rich_help_panel=SERVE)(deploy.deploy)
 app.add_typer(endpoints.app, name="endpoints", rich_help_panel=SERVE)
 app.command(rich_help_panel=SERVE)(chat.chat)
 app.command(rich_help_panel=SERVE)(endpoints.reap)
+app.command(rich_help_panel=REHEARSE)(rehearse.rehearse)
 app.command(rich_help_panel=REHEARSE)(simulate.simulate)
 
 
