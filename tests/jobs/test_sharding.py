@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,3 +103,39 @@ def test_a_config_that_is_not_is_refused(changes: dict[str, Any], words: str) ->
     with pytest.raises(InputError) as refused:
         check_zero_config(made | changes, 4)
     assert words in str(refused.value)
+
+
+PAGE = (JOBS.parent / "docs" / "distributed.md").read_text(encoding="utf-8")
+PHI3_MINI = 3_821_079_552
+
+
+def cells(first: str) -> list[list[str]]:
+    """The rows of the page's table whose head begins so."""
+    table = PAGE.partition(f"\n| {first} |")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def bytes_of(formula: str, **values: int) -> float:
+    """What a formula of the page comes to, such as `(F + 4 T) / n`."""
+    value: float = eval(re.sub(r"(\d) T", r"\1 * T", formula), {}, values)  # noqa: S307 - our own page
+    return value
+
+
+def test_the_page_has_the_formula() -> None:
+    rows = {name: row[1:] for row in cells("strategy") for name in re.findall(r"`(\w+)`", row[0])}
+    assert list(rows) == list(SPLIT)
+    for name, (*formulas, example) in rows.items():
+        held = held_by_each(name, 7, trained=7000, frozen_bytes=700)
+        for part, formula in zip(PARTS, formulas, strict=True):
+            assert bytes_of(formula, T=7000, F=700, n=7) == getattr(held, part)
+        totals = [held_by_each(name, count, trained=PHI3_MINI).total / 1e9 for count in (1, 4, 8)]
+        assert example == ", ".join(f"{total:.0f} GB" for total in totals)
+
+
+def test_the_page_has_what_can_be_offloaded() -> None:
+    names = re.findall(r"`(\w+)`", PAGE.partition("\n| `offload` |")[2].partition("\n")[0])
+    words = {"-": frozenset[str](), "all three": frozenset(PARTS)}
+    for offload, *told in cells("`offload`"):
+        for name, parts in zip(names, told, strict=True):
+            expected = words.get(parts, frozenset(parts.split(", ")))
+            assert OFFLOADS[name].get(offload.strip("`"), frozenset()) == expected
