@@ -47,6 +47,8 @@ class Data:
     def warnings(self) -> list[str]:
         """What speaks against trusting the measured numbers, a sentence each."""
         found = [self.contamination.sentence()] if self.contamination.rows else []
+        if not self.validation:
+            found.append("No rows are held out, so nothing is measured (validation.split is 0).")
         if self.truncated:
             found.append(f"{self.truncated} training rows are longer than training.max_length and were cut.")
         if self.unseen_labels:

@@ -142,7 +142,48 @@ def test_data_that_cannot_do_is_one_sentence(
     assert words in one_sentence(done)
 
 
+@slow
+def test_without_held_out_rows_nothing_is_measured_and_that_is_said(
+    train: Train, write_config: Write, tmp_path: Path
+) -> None:
+    config = write_config(max_steps=1)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"validation": {"split": 0}}))
+    done = train(config)
+    assert done.returncode == 0, done.stderr
+    sentence = "No rows are held out, so nothing is measured (validation.split is 0)."
+    assert f"warning: {sentence}" in done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["before"], result["after"], result["warnings"]) == ({}, {}, [sentence])
+    assert "Nothing was measured." in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@slow
+def test_labels_that_the_model_never_learned_are_named_when_it_is_scored(
+    train: Train, write_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import evaluate
+
+    config = write_config(max_steps=1)
+    assert train(config).returncode == 0
+    rows = [{"text": "the ball is pink", "label": "pink"}, {"text": "the ball is red", "label": "red"}]
+    held_out = write_rows(tmp_path / "held.jsonl", rows)
+    words = ["--config", config, "--model", tmp_path / "run" / "model", "--data", held_out]
+    assert evaluate.main([*map(str, words), "--output", str(tmp_path / "scores")]) == 0
+    sentence = "Labels that the model never learned: pink."
+    assert f"warning: {sentence}" in capfd.readouterr().err
+    assert json.loads((tmp_path / "scores" / "result.json").read_text())["warnings"] == [sentence]
+
+
 # -- models
+
+
+@slow
+def test_rows_may_not_be_longer_than_what_the_model_sees(
+    train: Train, write_config: Write, mini_model: Path
+) -> None:
+    done = train(write_config(max_length=512), model=mini_model)
+    assert done.returncode == 2
+    assert "training.max_length is 512; accepted: up to 256, all that the model sees." in one_sentence(done)
 
 
 @slow
