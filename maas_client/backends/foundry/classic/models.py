@@ -13,6 +13,7 @@ from maas_client.run import Artifact
 from maas_client.workspace.models import WorkspaceModels
 
 if TYPE_CHECKING:
+    from maas_client.workspace.files import Files
     from maas_client.workspace.session import Workspace
 
 _PLACE = re.compile(
@@ -21,10 +22,12 @@ _PLACE = re.compile(
 
 
 class ClassicModels:
-    """The Registry of the classic route, which is that of the workspace."""
+    """The Registry of the classic route, which is that of the workspace. `files` are its own by default."""
 
-    def __init__(self, workspace: Callable[[], Workspace]) -> None:
-        self._models = WorkspaceModels(workspace, model_type="mlflow_model")
+    def __init__(
+        self, workspace: Callable[[], Workspace], *, files: Callable[[], Files] | None = None
+    ) -> None:
+        self._models = WorkspaceModels(workspace, files=files, model_type="mlflow_model")
 
     def register(self, name: str, artifact: Artifact, lineage: Lineage) -> RegisteredModel:
         """The version that the service registered under this name, tagged with its lineage.

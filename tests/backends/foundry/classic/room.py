@@ -75,13 +75,14 @@ class Room:
 
     def open(self) -> tuple[Platform, Boundaries]:
         workspace, wire = open_with_boundaries(self.world)
-        models = ClassicModels(lambda: workspace)
+        shelf: Any = self.shelf
+        models = ClassicModels(lambda: workspace, files=lambda: shelf)
         jobs: Any = ClassicJobs(
             settings_of(self.target),
             self.folder / "home",
             workspace=lambda: workspace,
             clock=self.world.clock.now,
-            files=lambda: self.shelf,  # type: ignore[arg-type, return-value]
+            files=lambda: shelf,
         )
         return Platform("foundry", jobs, models, ClassicEndpoints(lambda: workspace, models)), wire
 

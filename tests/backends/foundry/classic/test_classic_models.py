@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ LINEAGE = Lineage(
 
 def opened(room: Room) -> tuple[ClassicModels, Boundaries]:
     workspace, wire = open_with_boundaries(room.world)
-    return ClassicModels(lambda: workspace), wire
+    shelf: Any = room.shelf
+    return ClassicModels(lambda: workspace, files=lambda: shelf), wire
 
 
 def artifact(room: Room, version: int = 1, name: str = "card") -> Artifact:
