@@ -123,7 +123,8 @@ def test_a_run_whose_machine_is_taken_away_goes_on_and_leaves_a_model(stage: Azu
     target = stage.root / "here"
     fetch_artifact(stage.platform.jobs, follower.ref, target)
     assert {path.name for path in target.iterdir()} == {
-        *("before.json", "config.json", "events.jsonl", "model", "result.json", "samples.jsonl")
+        *("before.json", "capsule.json", "config.json", "events.jsonl", "model", "result.json"),
+        "samples.jsonl",
     }
     hashes = artifact.result["hashes"]["model"]
     assert set(hashes) == {path.name for path in (target / "model").iterdir()}
