@@ -152,6 +152,8 @@ def _no_answer(error: httpx.HTTPError, url: str) -> ServiceError:
     reason, hint = "the connection broke", "Try again; check the network if it stays."
     if isinstance(error, httpx.ProxyError):
         reason, hint = "the proxy refused", "Check HTTPS_PROXY and NO_PROXY."
+    elif isinstance(error, httpx.DecodingError):
+        reason, hint = "its answer is not packed as it says", "Check HTTPS_PROXY and NO_PROXY, and try again."
     elif isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
         reason, hint = "it takes no connection in time", "Check the network, VPN, firewall and HTTPS_PROXY."
     elif isinstance(error, httpx.TimeoutException):

@@ -16,6 +16,7 @@ from maas_client.errors import (
 from maas_client.transport.answer import Answer
 from maas_client.transport.errorwords import ErrorWords, error_words
 from maas_client.transport.hints import hint_for
+from maas_client.transport.members import member
 
 _STATUSES: dict[int, type[ServiceError]] = {
     400: RejectedError,
@@ -69,12 +70,19 @@ def failed_operation(
     body: object, word: str, *, operation: str, request_ids: tuple[str, ...]
 ) -> ServiceError:
     """The error for a long-running operation that ended as `word` (Failed, Canceled)."""
-    place = body if isinstance(body, dict) else {}
-    error = place.get("error") or (place.get("properties") or {}).get("error")
+    error = _error_of_operation(body)
     words = error_words({"error": error}) if error else ErrorWords()
     if not words.message:
         words = ErrorWords(words.codes or (word,), f"Azure ended it as {word}", words.ids)
     return service_error(words, status=None, operation=operation, request_ids=request_ids or words.ids)
+
+
+def _error_of_operation(body: object) -> object:
+    """The error in an operation's status or in a resource; None where there is none."""
+    for path in (("error",), ("properties", "error"), ("properties", "provisioningErrors"), ("message",)):
+        if found := member(body, *path):
+            return found
+    return None
 
 
 def service_error(

@@ -76,6 +76,8 @@ def hint_for(codes: Sequence[str], status: int | None, kind: type[ServiceError],
         return SIGN_IN
     if status == 407:
         return "Check the user and password in HTTPS_PROXY."
+    if status is not None and 300 <= status < 400:
+        return "Check the endpoint: it leads elsewhere."
     if kind is RejectedError and "hub" in message.lower() and "project" in message.lower():
         return "This needs a hub-based project or a workspace; set AZUREML_WORKSPACE_NAME to one."
     return _BY_KIND.get(kind, "")

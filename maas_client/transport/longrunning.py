@@ -13,6 +13,8 @@ from maas_client.transport.retrying import retry_after_s
 
 _LOST_LOOKS = 5
 _SHORTEST_WAIT_S = 0.05
+_SHORTEST_LATER_S = 1.0
+"""A service that asks for no wait at all is asked less often with each look, down to once in so long."""
 _LONGEST_WAIT_S = 30.0
 
 
@@ -48,13 +50,13 @@ def wait(
     began, looks, lost = clock(), 0, 0
     asked_s = retry_after_s(operation.answer.headers, began)
     while not operation.is_final:
-        wait_s = min(_LONGEST_WAIT_S, 1.5**looks) if asked_s is None else max(_SHORTEST_WAIT_S, asked_s)
+        wait_s = _wait_s(asked_s, looks)
         if clock() - began + wait_s > timeout_s:
             raise _unfinished(operation, timeout_s)
         sleep(wait_s)
         looks = min(looks + 1, 20)
         try:
-            operation = look(get, operation)
+            operation = _telling(look(get, operation))
         except UnavailableError as error:
             lost, asked_s = lost + 1, error.retry_after_s
             if lost >= _LOST_LOOKS:
@@ -74,6 +76,26 @@ def result(get: Get, operation: Operation) -> Answer:
     if operation.result_url:
         return get(operation.result_url, operation=operation.name)
     return operation.answer
+
+
+def _wait_s(asked_s: float | None, looks: int) -> float:
+    if asked_s is None:
+        return min(_LONGEST_WAIT_S, 1.5**looks)
+    return max(asked_s, min(_SHORTEST_LATER_S, _SHORTEST_WAIT_S * 1.5**looks))
+
+
+def _telling(operation: Operation) -> Operation:
+    """The operation, where the look told something. Raises UnavailableError: such a look is a lost one."""
+    if not operation.tells_nothing:
+        return operation
+    raise UnavailableError(
+        f"Cannot {operation.name}: what answers at the operation's address tells no status.",
+        hint="Check that no proxy or sign-in page stands between; the operation goes on by itself.",
+        operation=operation.name,
+        status=operation.answer.status,
+        code="UnreadableAnswer",
+        request_id=", ".join(operation.answer.request_ids),
+    )
 
 
 def _unfinished(operation: Operation, timeout_s: float) -> UnavailableError:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from maas_client.transport.answer import Answer
+from maas_client.transport.members import text_at
 from maas_client.transport.trust import absolute
 
 
@@ -28,6 +29,8 @@ STATES: dict[str, OperationState] = {
     "completed": OperationState.SUCCEEDED,
     "failed": OperationState.FAILED,
     "error": OperationState.FAILED,
+    "timedout": OperationState.FAILED,
+    "aborted": OperationState.FAILED,
     "canceled": OperationState.CANCELED,
     "cancelled": OperationState.CANCELED,
 }
@@ -65,6 +68,11 @@ class Operation:
         return self.state is not OperationState.RUNNING
 
     @property
+    def tells_nothing(self) -> bool:
+        """True where the last look at the status brought no word of it, as behind a proxy's sign-in page."""
+        return self.look_by is LookBy.STATUS and self.answer.status == 200 and not self.native_state
+
+    @property
     def result_url(self) -> str:
         """Where the result of a SUCCEEDED operation is read; "" where the last answer is the result."""
         if self.method in {"PUT", "PATCH"}:
@@ -73,7 +81,8 @@ class Operation:
             )
             return "" if has_result else self.url
         if self.method == "POST" and self.look_by is LookBy.STATUS:
-            return self.location
+            place = text_at(self.answer.body, "resourceLocation")
+            return absolute(self.look_url, place) if place else self.location
         return ""
 
 
@@ -131,28 +140,20 @@ def _deleted(word: str, answer: Answer) -> OperationState:
     return OperationState.FAILED if state_of(word) is OperationState.FAILED else OperationState.RUNNING
 
 
+# What the status of an operation may hold, in lower case; anything else has a status of its own.
+_OF_STATUS = {"id", "name", "status", "starttime", "endtime", "createdtime", "percentcomplete", "error"}
+_OF_STATUS |= {"code", "message", "resourceid", "resourcelocation", "operations", "properties"}
+
+
 def _status(body: Any) -> str:
-    word = body.get("status") if isinstance(body, dict) else None
-    return word if isinstance(word, str) else ""
+    return text_at(body, "status")
 
 
 def _bare_status(body: Any) -> str:
     """The status of a body that is an operation's status and not a resource with a status of its own."""
-    is_status = isinstance(body, dict) and set(body) <= {
-        "id",
-        "name",
-        "status",
-        "startTime",
-        "endTime",
-        "percentComplete",
-        "error",
-        "resourceId",
-    }
-    return _status(body) if is_status else ""
+    return _status(body) if isinstance(body, dict) and {name.lower() for name in body} <= _OF_STATUS else ""
 
 
 def _provisioning(body: Any) -> str:
     """properties.provisioningState of a resource."""
-    properties = body.get("properties") if isinstance(body, dict) else None
-    word = properties.get("provisioningState") if isinstance(properties, dict) else None
-    return word if isinstance(word, str) else ""
+    return text_at(body, "properties", "provisioningState")

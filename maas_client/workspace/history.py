@@ -16,6 +16,7 @@ from urllib.parse import quote
 from maas_client.errors import AccessDeniedError, NotFoundError, ServiceError
 from maas_client.logtext import PAGE_BYTES, lines_of, whole_bytes
 from maas_client.run import LogPage, RunState
+from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.rest import Rest
 from maas_client.workspace.jobs import state_of
 from maas_client.workspace.logfiles import (
@@ -28,7 +29,6 @@ from maas_client.workspace.logfiles import (
     read_cursor,
     write_cursor,
 )
-from maas_client.workspace.wire import mapping_at, text_at
 
 if TYPE_CHECKING:
     from maas_client.transport.answer import Answer

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import ConflictError, NotFoundError, RejectedError
 from maas_client.run import RunState, RunStatus
+from maas_client.transport.members import mapping_at, member, text_at, time_at
 from maas_client.transport.paging import items_of
 from maas_client.workspace.reasons import Failure, failure_of, waiting_of
-from maas_client.workspace.wire import mapping_at, member, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace

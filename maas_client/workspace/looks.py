@@ -8,6 +8,7 @@ from typing import Any
 
 from maas_client.errors import ServiceError
 from maas_client.run import RunState, RunStatus
+from maas_client.transport.members import text_at
 from maas_client.workspace.history import DETAILS_S, History
 from maas_client.workspace.jobs import (
     RUN_TAG,
@@ -18,7 +19,6 @@ from maas_client.workspace.jobs import (
     state_of,
     to_status,
 )
-from maas_client.workspace.wire import text_at
 
 _MOST_DETAILS = 20
 """Of so many runs that have ended the details are read in one look at many; of the others, the state only."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from maas_client.errors import NotFoundError, UsageError
 from maas_client.run import Event, MetricPage
-from maas_client.workspace.wire import mapping_at, member, text_at, time_at
+from maas_client.transport.members import mapping_at, member, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import ConflictError, NotFoundError, RejectedError, ServiceError, UsageError
 from maas_client.model import Lineage, ModelRef, RegisteredModel, parse_model
+from maas_client.transport.members import mapping_at, text_at, time_at
 from maas_client.workspace.datastores import parse_place
 from maas_client.workspace.lineage import TAG_RUN, properties_of, read_record, tags_of
-from maas_client.workspace.wire import mapping_at, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.run import Artifact

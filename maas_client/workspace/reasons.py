@@ -9,7 +9,7 @@ from typing import Any
 
 from maas_client.run import Reason
 from maas_client.transport.errorwords import ErrorWords, error_words, one_line
-from maas_client.workspace.wire import mapping_at, member, text_at
+from maas_client.transport.members import mapping_at, member, text_at
 
 _EXIT_CODE = re.compile(
     r"(?:exit|return)\w*(?: with)?(?: a)?(?: non-?zero)?(?: status| exit)?(?: code| status)?:? (-?\d+)\b",

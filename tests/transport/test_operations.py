@@ -182,6 +182,57 @@ def test_a_location_is_polled_until_it_is_no_202() -> None:
     assert [call.target for call in server.calls] == ["/e1", "/where", "/where?2", "/where?2", "/where?2"]
 
 
+@given(
+    word=st.sampled_from(["Failed", "failed", "FAILED", "InProgress", "Succeeded"]),
+    more=st.dictionaries(st.sampled_from(["operations", "properties", "resourceId", "startTime"]), st.none()),
+    name=st.sampled_from(["status", "Status"]),
+)
+def test_a_location_that_shows_a_status_is_believed_whatever_stands_beside(
+    word: str, more: dict[str, None], name: str
+) -> None:
+    began = begun("x", "POST", URL, Answer(202, {"location": "/where"}))
+    looked = seen(began, Answer(200, body={"id": "o", name: word, "error": None, **more}))
+    assert looked.state is state_of(word)
+
+
+@pytest.mark.parametrize("resource", [{"id": "r", "type": "T", "status": "Failed"}, {"value": []}, {}])
+def test_a_location_that_shows_a_result_is_done(resource: dict[str, Any]) -> None:
+    began = begun("x", "POST", URL, Answer(202, {"location": "/where"}))
+    assert seen(began, Answer(200, body=resource)).state is OperationState.SUCCEEDED
+
+
+def test_the_result_of_an_action_is_where_its_status_says() -> None:
+    began = begun("x", "POST", URL, Answer(202, {"operation-location": "/op"}))
+    done = seen(began, Answer(200, body={"status": "succeeded", "resourceLocation": "/made/1"}))
+    assert done.result_url == "https://management.azure.com/made/1"
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(200, b"<html>Sign in</html>", {"Content-Type": "text/html"}), Reply(200)]
+)
+def test_a_status_that_is_none_is_not_waited_for_long(reply: Reply) -> None:
+    begin = Reply(202, headers={"Azure-AsyncOperation": "/op"})
+    with (
+        loopback(serving({("PUT", "/e1"): [begin], ("GET", "/op"): [reply]})) as server,
+        pytest.raises(UnavailableError, match="tells no status"),
+    ):
+        run(server, Sleeper(), "PUT")
+    assert len(server.calls) == 1 + 5
+
+
+def test_a_service_that_asks_for_no_wait_is_not_stormed() -> None:
+    sleeper = Sleeper()
+    begin = Reply(202, headers={"Azure-AsyncOperation": "/op", "Retry-After": "0"})
+    busy = Reply(200, {"status": "Creating"}, {"Retry-After": "0"})
+    with (
+        loopback(serving({("PUT", "/e1"): [begin], ("GET", "/op"): [busy]})) as server,
+        pytest.raises(UnavailableError, match="still says Creating"),
+    ):
+        run(server, sleeper, "PUT", timeout_s=60)
+    assert sleeper.naps[0] < 0.1
+    assert len(server.calls) < 75
+
+
 def test_a_put_by_location_with_an_empty_end_reads_the_resource() -> None:
     script = serving(
         {

@@ -57,6 +57,30 @@ WITH_CORRELATION = {
     "correlation": {"operation": "op32", "request": "rq16"},
     "componentName": "account-rp",
 }
+PROBLEM = {
+    "type": "https://tools.ietf.org/html/rfc7231#section-6.5.1",
+    "title": "One or more validation errors occurred.",
+    "status": 400,
+    "traceId": "00-4bf9-01",
+    "errors": {"$.sku": ["The value could not be read."]},
+}
+ONLY_INSIDE = {
+    "error": {
+        "code": "UserError",
+        "message": None,
+        "innererror": {"code": "BadArgument", "message": "The size is bad"},
+    }
+}
+DETAILS_IN_WORDS = {"error": {"code": "E", "message": "Wrong.", "details": ["line 3", "no role"]}}
+NESTED_DETAIL = {
+    "error": {
+        "code": "InvalidTemplateDeployment",
+        "message": "Not valid.",
+        "details": [
+            {"code": "Outer", "message": '{"error": {"code": "InUse", "message": "The name is in use"}}'}
+        ],
+    }
+}
 DETAILED = {
     "error": {
         "code": "NotFound",
@@ -163,7 +187,53 @@ HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>.
         (502, HTML, UnavailableError, "", "502 Bad Gateway (HTTP 502).", "own"),
         (503, b"upstream connect error", UnavailableError, "", "upstream connect error (HTTP 503).", "own"),
         (404, None, NotFoundError, "", "the service gave no reason (HTTP 404).", "own"),
-        (500, {}, UnavailableError, "", "{} (HTTP 500).", "own"),
+        (500, {}, UnavailableError, "", "the service gave no reason (HTTP 500).", "own"),
+        (500, [], UnavailableError, "", "the service gave no reason (HTTP 500).", "own"),
+        (502, b"<html><body><h1>Bad Gateway</h1>", UnavailableError, "", "Bad Gateway (HTTP 502).", "own"),
+        (
+            400,
+            PROBLEM,
+            RejectedError,
+            "",
+            "One or more validation errors occurred: $.sku: The value could not be read (HTTP 400).",
+            "00-4bf9-01",
+        ),
+        (
+            400,
+            {"error": {"error": {"code": "E", "message": "Deep"}}},
+            RejectedError,
+            "E",
+            "Deep (E, HTTP 400).",
+            "own",
+        ),
+        (
+            400,
+            {"errors": [{"code": "E", "message": "First"}]},
+            RejectedError,
+            "E",
+            "First (E, HTTP 400).",
+            "own",
+        ),
+        (
+            400,
+            [{"error": {"code": "E", "message": "Listed"}}],
+            RejectedError,
+            "E",
+            "Listed (E, HTTP 400).",
+            "own",
+        ),
+        (400, {"error": ["In words"]}, RejectedError, "", "In words (HTTP 400).", "own"),
+        (400, ONLY_INSIDE, RejectedError, "BadArgument", "The size is bad (BadArgument, HTTP 400).", "own"),
+        (400, DETAILS_IN_WORDS, RejectedError, "E", "Wrong: line 3: no role (E, HTTP 400).", "own"),
+        (
+            409,
+            NESTED_DETAIL,
+            ConflictError,
+            "InUse",
+            "Not valid: The name is in use (InUse, HTTP 409).",
+            "own",
+        ),
+        (400, {"errorCode": "E", "errorMessage": "No"}, RejectedError, "E", "No (E, HTTP 400).", "own"),
         (400, {"error": None}, RejectedError, "", "the service gave no reason (HTTP 400).", "own"),
     ],
 )
@@ -249,6 +319,11 @@ BODIES = st.recursive(
                     "info",
                     "value",
                     "odata.error",
+                    "errors",
+                    "properties",
+                    "provisioningErrors",
+                    "title",
+                    "traceId",
                 ]
             )
             | st.text(max_size=5),
@@ -279,6 +354,20 @@ def test_no_bytes_are_too_strange(content: bytes, status: int) -> None:
 def test_a_failed_operation_always_has_a_reason(body: Any) -> None:
     error = failed_operation(body, "Failed", operation="do it", request_ids=())
     assert error.message.startswith("Cannot do it: ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Status": "Failed", "Error": {"Code": "E", "Message": "No room."}},
+        {"properties": {"provisioningState": "Failed", "error": {"code": "E", "message": "No room."}}},
+        {"properties": {"provisioningErrors": [{"error": {"code": "E", "message": "No room."}}]}},
+        {"status": "Failed", "error": {"error": {"code": "E", "message": "No room."}}},
+    ],
+)
+def test_a_failed_operation_says_why_wherever_that_stands(body: Any) -> None:
+    error = failed_operation(body, "Failed", operation="do it", request_ids=("r1",))
+    assert (error.message, error.request_id) == ("Cannot do it: No room (E).", "r1")
 
 
 @pytest.mark.parametrize("piece", [b"<code>", b"<message>", b"<title>", b"sig=", b'{"error":', b"["])

@@ -10,8 +10,8 @@ from maas_client.backends.azureml.wire import TAG_JOB
 from maas_client.check import Check
 from maas_client.errors import ConflictError, NotFoundError, QuotaError, ServiceError, UnavailableError
 from maas_client.transport.commands import put_cluster
+from maas_client.transport.members import mapping_at, member, text_at
 from maas_client.transport.sdkfailures import sdk_calls
-from maas_client.workspace.wire import mapping_at, member, text_at
 
 if TYPE_CHECKING:
     from maas_client.spec import ComputeSpec, JobSpec

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maas_client.backends.azureml.lease import TAG_MODEL
 from maas_client.errors import AccessDeniedError, NotFoundError
 from maas_client.transport.errorwords import error_words
-from maas_client.workspace.wire import mapping_at, member, text_at, time_at
+from maas_client.transport.members import mapping_at, member, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.transport.operations import Operation

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.backends.azureml.wire import log_lines
 from maas_client.run import LogPage
+from maas_client.transport.members import text_at
 from maas_client.workspace.history import History
 from maas_client.workspace.jobs import Jobs, state_of
-from maas_client.workspace.wire import text_at
 
 if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from maas_client.backends.foundry.classic.wire import OUTPUT
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import NotFoundError, UsageError
+from maas_client.transport.members import mapping_at, text_at
 from maas_client.workspace.datastores import parse_place
 from maas_client.workspace.jobs import created_at
 from maas_client.workspace.metrics import read_metrics
-from maas_client.workspace.wire import mapping_at, text_at
 
 if TYPE_CHECKING:
     from maas_client.run import Event

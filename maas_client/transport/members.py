@@ -1,8 +1,9 @@
-"""Azure ML's JSON, read leniently: any letter case, parts that are missing, null or of another kind."""
+"""A service's JSON, read leniently: any letter case, parts that are missing, null or of another kind."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -37,12 +38,27 @@ def text_at(body: object, *path: str) -> str:
     return found.strip() if isinstance(found, str) else ""
 
 
+def number_at(body: object, *path: str) -> float | None:
+    """The finite number at a path, also one that was written as text; None where there is none."""
+    return as_number(member(body, *path))
+
+
+def as_number(value: object) -> float | None:
+    """A finite number, also one that was written as text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    with suppress(ValueError, OverflowError):
+        number = float(value)
+        return number if math.isfinite(number) else None
+    return None
+
+
 def time_at(body: object, *path: str) -> float | None:
     """The time at a path as unix seconds. UTC where it names no zone; the year 1 means that there is none."""
     try:
         moment = datetime.fromisoformat(text_at(body, *path))
-    except ValueError:
+        if moment.year < 1971:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return None
-    if moment.year < 1971:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
