@@ -52,7 +52,7 @@ class Work:
         if size == "tiny":
             rows = ROOT / "jobs" / "examples" / "card-support"
             return cls("classification", rows, TINY, max_length=256, batch=16, rate=2e-3)
-        return cls("text-generation", folder, folder / "model", max_length=512, batch=2, rate=2e-4)
+        return cls("domain", folder, folder / "model", max_length=512, batch=2, rate=2e-4)
 
     def config(self, steps: int, *, defaults: bool = False) -> Any:
         """The job that everyone does; the learning rate stays, since TRL's schedules end elsewhere."""
@@ -106,10 +106,13 @@ def make_medium(folder: Path) -> None:
     import torch
     from transformers import AutoTokenizer, Phi3Config, Phi3ForCausalLM
 
+    from tuning.models import save_whole
+
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     torch.manual_seed(7)
     ends = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
-    Phi3ForCausalLM(Phi3Config(**RANDOM, **ends)).save_pretrained(folder / "model")
+    (folder / "model").mkdir()
+    save_whole(folder / "model", Phi3ForCausalLM(Phi3Config(**RANDOM, **ends)))
     tokenizer.save_pretrained(folder / "model")
     words = [f"word{number}" for number in range(50)]
     for name, number in (("train.jsonl", 24), ("test.jsonl", 1)):

@@ -20,6 +20,7 @@ from tuning.config import TrainingConfig
 
 IGNORED = -100  # the label of a token that carries no loss
 ROUND_TO = 8
+LITTLE_PADDING = 1.02  # tokens that are read for each token of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,32 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return bins
 
 
+def lines_for(lengths: Sequence[int]) -> tuple[int, list[list[int]]]:
+    """(width of lines, the item numbers of each line): as wide as the longest item, or up to half as much
+    again where that takes fewer tokens in all.
+    """
+    narrowest = _rounded(max(lengths))
+    tried = []
+    for width in range(narrowest, narrowest * 3 // 2 + 1, _rounded(narrowest // 16 + 1)):
+        bins = pack(lengths, width)
+        tried.append((len(bins) * width, width, bins))
+        if tried[-1][0] <= LITTLE_PADDING * sum(lengths):
+            break
+    _, width, bins = min(tried, key=lambda one: one[:2])
+    return width, bins
+
+
+def _rounded(length: int) -> int:
+    return -(-length // ROUND_TO) * ROUND_TO
+
+
 def lay_out(rows: Sequence[TokenRow], pad_id: int) -> Batch:
-    """Put rows side by side into a tensor just wide enough for the longest one.
+    """Put rows side by side into a tensor wide enough for the longest one, or wider for less padding.
 
     Positions start again at 0 with each row; from that transformers isolates the rows from each other (a jump
     in `position_ids` without an attention mask begins a new document). Padding is a document of its own.
     """
-    width = -(-max(len(row.ids) for row in rows) // ROUND_TO) * ROUND_TO
-    bins = pack([len(row.ids) for row in rows], width)
+    width, bins = lines_for([len(row.ids) for row in rows])
     ids = torch.full((len(bins), width), pad_id)
     positions = torch.empty((len(bins), width), dtype=torch.int64)
     successors = torch.full((len(bins), width), IGNORED)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tuning.batches import IGNORED, Plan, TokenRow, lay_out, pack, without_loss
+from tuning.batches import IGNORED, Plan, TokenRow, lay_out, lines_for, pack, without_loss
 from tuning.config import TrainingConfig
 from tuning.loss import SupervisedLoss, chunked_head_loss, tokens_a_chunk, usable_head_loss
 
@@ -30,6 +30,21 @@ def test_pack_keeps_every_item_once_and_the_capacity(lengths: list[int]) -> None
     assert all(sum(lengths[item] for item in members) <= 40 for members in bins)
     if lengths:  # best fit decreasing never opens a bin while two half-full ones could be one
         assert len(bins) <= 2 * sum(lengths) / 40 + 1
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60))
+def test_lines_hold_every_row_and_are_at_most_half_as_long_again_as_the_longest(lengths: list[int]) -> None:
+    width, lines = lines_for(lengths)
+    assert sorted(item for members in lines for item in members) == list(range(len(lengths)))
+    assert all(sum(lengths[item] for item in members) <= width for members in lines)
+    narrowest = -(-max(lengths) // 8) * 8
+    assert narrowest <= width <= 1.5 * narrowest
+    assert len(lines) * width <= len(pack(lengths, narrowest)) * narrowest
+
+
+def test_lines_are_longer_than_the_longest_row_where_that_saves_padding() -> None:
+    assert lines_for([64, 40, 40, 40]) == (80, [[0], [1, 2], [3]])
+    assert lines_for([64, 60, 60]) == (64, [[0], [1], [2]])
 
 
 @pytest.mark.parametrize("packing", [False, True])
