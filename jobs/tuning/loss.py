@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from tuning.batches import Batch
+from tuning.footprint import tokens_a_chunk
 
 HeadLoss = Callable[[nn.Linear, Tensor, Tensor], Tensor]
 """(output head, hidden states, targets) -> summed loss, without all logits in memory at once."""
@@ -136,12 +137,3 @@ class _ChunkedHeadLoss(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         made, ctx.made = ctx.made, None
         return (*(None if part is None else part.mul_(grad) for part in made), None)
-
-
-def tokens_a_chunk(vocabulary: int, device_type: str) -> int:
-    """Tokens whose logits are in memory at once: what a processor's cache holds, or some of a GPU's memory.
-
-    At least 256: fewer would read the head's weights too often.
-    """
-    numbers = 1 << 26 if device_type == "cuda" else 1 << 20
-    return max(256, numbers // vocabulary)
