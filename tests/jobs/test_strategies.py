@@ -245,13 +245,15 @@ def test_a_stop_signal_to_one_process_saves_all(go: Go, done: Done, strategy: st
 def test_another_strategy_and_number_of_processes_goes_on(
     go: Go, done: Done, written_by: tuple[str, int], taken_up_by: tuple[str, int], tmp_path: Path
 ) -> None:
+    """All processes of one machine are killed; others, more or fewer, have the losses of one process."""
     started = go("full", *written_by, tmp_path)
-    wait_for_step(started, 5)
-    started.kill(0, signal.SIGTERM)
-    assert set(started.wait()) == {143}, started.said()
+    wait_for_step(started, random.randint(3, 8))
+    for rank in range(written_by[1]):
+        started.kill(rank)
+    started.wait()
     succeed(go("full", *taken_up_by, tmp_path))
-    assert read_events(tmp_path, "started")[-1]["resumed_from_step"] >= 5
-    assert losses(tmp_path) == pytest.approx(losses(done("full", "none", 1)), abs=1e-4)
+    assert read_events(tmp_path, "started")[-1]["resumed_from_step"] >= 2
+    assert losses(tmp_path) == pytest.approx(losses(done("full", "none", 1)), abs=1e-5)
 
 
 def test_other_sequences_a_step_are_another_run(go: Go, tmp_path: Path) -> None:
