@@ -1,0 +1,150 @@
+"""docs/matrix.md, from what was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bench.matrix_cells import COLUMNS, COSTS, ROWS, SCENARIOS, TECHNIQUES, Scenario
+
+if TYPE_CHECKING:
+    from bench.matrix_cost import Cost
+    from bench.matrix_runs import Learned
+
+HEAD = """# The matrix
+
+What is learned by which technique, measured on {date} by `python bench/matrix.py` on {cores} CPU cores:
+tiny-phi3 (2.3 M parameters) learns the rows of [jobs/examples](../jobs/examples) in a few steps and is scored
+before and after on rows that it never saw. `--cell NAME` (`qa-dora`, `cost-dora`) measures one cell again.
+`make matrix` tests each one: in two processes where the technique says so, stopped, resumed with the same
+losses, scored, exported, merged where that is possible, loaded by transformers and PEFT with the same logits,
+and asked. What each technique is: [methods.md](methods.md); each task: [tasks.md](tasks.md).
+
+DeepSpeed and ZeRO run in two processes: DeepSpeed is LoRA under ZeRO 2 with the optimizer's state offloaded
+(in the last row full training under ZeRO 3 with everything offloaded), ZeRO 1/2/3 are full training. Several
+numbers behind an arrow are those of several techniques, in the order of the tables below; equal ones are
+written once. Perplexity falls, the other metrics rise.
+"""
+COSTS_HEAD = """## What techniques cost
+
+Of a Phi-3 with hidden size 512 and 8 layers (27 M parameters, fp32, 4 sequences of 256 tokens a step), beside
+full training in one process, in turns. Peak memory is that of one process while it trains, without Python and
+its libraries and without the moment of loading; operations are those of all processes' matrix products in a
+step; time is the median ratio of steps in turns. Two processes share the sequences and the cores.
+
+| technique | processes | trained | peak memory | of full's | operations of full's | time of full's |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def page(learned: Mapping[str, Learned], costs: Mapping[str, Cost], *, cores: int) -> str:
+    """The whole page."""
+    parts = [HEAD.format(date=time.strftime("%Y-%m-%d"), cores=cores), overview(learned, costs), ""]
+    for name, scenario in SCENARIOS.items():
+        parts += _details(name, scenario, learned)
+    parts.append(COSTS_HEAD + "\n".join(_cost_row(costs[name]) for name in COSTS))
+    return "\n".join(parts) + "\n"
+
+
+def overview(learned: Mapping[str, Learned], costs: Mapping[str, Cost]) -> str:
+    """The table of scenarios and techniques."""
+    lines = [f"| scenario | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
+    for row, title in ROWS.items():
+        cells = [
+            _costs_of(column, costs) if row == "cost" else _cell(row, column, learned) for column in COLUMNS
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def in_words(facts: Learned) -> str:
+    """A cell in a line."""
+    return (
+        f"{facts.metric} {_number(facts.before)} -> {_number(facts.after)} "
+        f"({facts.low:+.3g} to {facts.high:+.3g}), {facts.share:.2%} trained, {facts.seconds:.1f} s"
+    )
+
+
+def cost_in_words(cost: Cost) -> str:
+    """A cost in a line."""
+    return (
+        f"{cost.share:.3%} trained, peak memory {cost.memory:.2f} ({cost.peak_bytes / 1e6:.0f} MB), "
+        f"operations {cost.operations:.2f}, time {cost.seconds:.2f} of full training's"
+    )
+
+
+def _cell(row: str, column: str, learned: Mapping[str, Learned]) -> str:
+    """What the techniques of a column reached in the scenarios of a row, a line a scenario."""
+    lines = []
+    for name, scenario in SCENARIOS.items():
+        if scenario.row == row:
+            facts = [learned[f"{name}-{one}"] for one in _of_column(column, scenario.techniques)]
+            after = ", ".join(dict.fromkeys(_number(fact.after) for fact in facts))
+            lines.append(f"{facts[0].metric} {_number(facts[0].before)} → {after}")
+    return "<br>".join(lines)
+
+
+def _costs_of(column: str, costs: Mapping[str, Cost]) -> str:
+    """The costs of a column's techniques, as ranges, beside full training."""
+    found = [costs[name] for name in _of_column(column, COSTS)]
+    memory = _range([f"{one.memory:.2f}" for one in found])
+    operations = _range([f"{one.operations:.2f}" for one in found])
+    share = _range([f"{one.share:.2%}" for one in found])
+    return f"memory {memory}<br>operations {operations}<br>trained {share}"
+
+
+def _range(texts: Sequence[str]) -> str:
+    """From the least to the most of some numbers as text."""
+    ordered = sorted(texts, key=lambda text: float(text.rstrip("%")))
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def _of_column(column: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if TECHNIQUES[name].column == column]
+
+
+def _details(name: str, scenario: Scenario, learned: Mapping[str, Learned]) -> Iterator[str]:
+    """A table of one scenario."""
+    facts = [learned[f"{name}-{technique}"] for technique in scenario.techniques]
+    example = scenario.train.partition("/")[0]
+    yield f"## {name}: {scenario.task}, [{example}](../jobs/examples/{example}.yaml)"
+    yield ""
+    yield (
+        f"{facts[0].steps} steps of {scenario.batch_size} rows, scored on {facts[0].rows} held-out rows "
+        f"by {facts[0].metric}{' (the less, the better)' if facts[0].direction == 'min' else ''}."
+    )
+    yield ""
+    yield "| technique | before | after | 95 % interval of the change | trained | learning rate | seconds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for technique, fact in zip(scenario.techniques, facts, strict=True):
+        yield (
+            f"| {_title(technique)} | {_number(fact.before)} | {_number(fact.after)} "
+            f"| {fact.low:+.3g} to {fact.high:+.3g} | {fact.share:.2%} | {TECHNIQUES[technique].rate:g} "
+            f"| {fact.seconds:.0f} |"
+        )
+    yield ""
+
+
+def _cost_row(cost: Cost) -> str:
+    technique = TECHNIQUES[cost.technique]
+    return (
+        f"| {_title(cost.technique)} | {technique.processes} | {cost.share:.2%} "
+        f"| {cost.peak_bytes / 1e6:.0f} MB | {cost.memory:.2f} | {cost.operations:.2f} | {cost.seconds:.2f} |"
+    )
+
+
+def _title(name: str) -> str:
+    """A technique and what it is made of."""
+    technique = TECHNIQUES[name]
+    parts = [technique.method, "" if technique.strategy == "none" else technique.strategy]
+    parts.append("" if technique.offload == "none" else f"offload {technique.offload}")
+    made_of = " ".join(part for part in parts if part)
+    return f"`{name}`" if made_of in (name, technique.method) else f"`{name}` ({made_of})"
+
+
+def _number(value: float) -> str:
+    """Three figures that count, or three places."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
