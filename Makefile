@@ -2,6 +2,7 @@
 #   make demo          set up .venv, then train, watch, measure, register, deploy and ask
 #   make azure-demo    the same on a small Azure on this machine, by the real Azure packages; needs a dataset: DATA=PATH
 #   make test          set up .venv, then every test
+#   make matrix        every scenario by every technique, a test a cell (docs/matrix.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +11,7 @@ PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .PHONY: setup setup-azure setup-dev demo demo-banking77 azure-demo test test-fast lint format docs record bench clean
+.PHONY: matrix
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.local-installed
@@ -54,6 +56,10 @@ test: setup-dev
 
 test-fast: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# docs/matrix.md shows the same cells trained for real; .venv/bin/python bench/matrix.py writes it.
+matrix: setup-dev
+	$(BIN)/python -m pytest tests/jobs/test_matrix.py -m slow -k matrix
 
 lint: setup-dev
 	$(BIN)/ruff check .
