@@ -35,7 +35,7 @@ $(VENV)/.azure-installed: $(VENV)/.local-installed
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.local-installed
-	@$(PIP) -e '.[local,quantized,deepspeed,azure,simulator,dev,bench]'
+	@$(PIP) -e '.[local,quantized,deepspeed,tracking,azure,simulator,dev,bench]'
 	@touch $@
 
 demo: setup
