@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     words = script(
         "train.py", "--config", config, "--train", color_rows, "--model", mini_model, "--output", output
     )
-    process = start_and_wait_for_step(words, output, 20)
+    process = start_and_wait_for_step(words, output, random.randint(15, 60))
     process.send_signal(number)
     assert process.wait(60) == code
     if number != signal.SIGKILL:
