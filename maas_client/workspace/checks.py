@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.check import Check
 from maas_client.errors import AccessDeniedError, MaasError, NotFoundError
+from maas_client.transport.members import text_at
 from maas_client.workspace.access import check_provider, check_rights, check_sign_in, check_subscription
 from maas_client.workspace.offers import check_machines, check_region
 from maas_client.workspace.quota import Machines
@@ -189,7 +190,7 @@ def _foundry_project(workspace: Workspace) -> str:
             },
             operation="look for a Foundry project",
         )
-        names = [str(row.get("name") or "") for row in rows]
+        names = [text_at(row, "name") for row in rows]
     except MaasError:
         return ""
     found = (name.partition("/") for name in names)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from maas_client.errors import AccessDeniedError, RejectedError, ServiceError, UsageError
+from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.trust import is_loopback
 from maas_client.workspace.session import API_VERSION
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "workspaceblobstore"
 """The datastore that every workspace has."""
+_KINDS = {"accountkey": "AccountKey", "sas": "Sas"}
 _SECRET_LIFE_S = 3600.0
 _RENEWED_BEFORE_S = 600.0
 _PLACE = re.compile(
@@ -100,9 +102,9 @@ def get_datastore(workspace: Workspace, name: str = DEFAULT) -> Datastore:
     answer = workspace.arm.get(
         workspace.path("datastores", name), params={"api-version": API_VERSION}, operation=operation
     )
-    properties: Mapping[str, Any] = answer.mapping.get("properties") or {}
-    kind = str(properties.get("datastoreType"))
-    if kind != "AzureBlob":
+    properties = mapping_at(answer.mapping, "properties")
+    kind = text_at(properties, "datastoreType") or "unknown"
+    if kind.lower() != "azureblob":
         raise RejectedError(
             f"Cannot use datastore {name}: it is of type {kind}, not blob storage.",
             hint=f"Take another one, such as {DEFAULT}.",
@@ -112,8 +114,8 @@ def get_datastore(workspace: Workspace, name: str = DEFAULT) -> Datastore:
     return Datastore(
         name,
         _account_url(properties, operation),
-        str(properties.get("containerName")),
-        str((properties.get("credentials") or {}).get("credentialsType")),
+        text_at(properties, "containerName"),
+        _KINDS.get(text_at(properties, "credentials", "credentialsType").lower(), "None"),
     )
 
 
@@ -121,8 +123,8 @@ def _account_url(properties: Mapping[str, Any], operation: str) -> str:
     """The account's URL. What follows a # in the account's name is no part of it: so an emulator of storage,
     which has no name in DNS, says where it is.
     """
-    protocol, account = properties.get("protocol") or "https", properties.get("accountName")
-    suffix = properties.get("endpoint") or "core.windows.net"
+    protocol, account = text_at(properties, "protocol") or "https", text_at(properties, "accountName")
+    suffix = text_at(properties, "endpoint") or "core.windows.net"
     url = f"{protocol}://{account}.blob.{suffix}".partition("#")[0]
     if not (urlsplit(url).scheme == "https" or is_loopback(url)):
         raise ServiceError(
@@ -147,10 +149,10 @@ def ask_secret(workspace: Workspace, datastore: Datastore) -> Secret | None:
         )
     except (AccessDeniedError, RejectedError):
         return None
-    if key := answer.mapping.get("key"):
-        return Secret("AccountKey", str(key))
-    if token := answer.mapping.get("sasToken"):
-        return Secret("Sas", str(token).lstrip("?"))
+    if key := text_at(answer.mapping, "key"):
+        return Secret("AccountKey", key)
+    if token := text_at(answer.mapping, "sasToken"):
+        return Secret("Sas", token.lstrip("?"))
     return None
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from maas_client.errors import NotFoundError, UsageError
 from maas_client.run import Event, MetricPage
-from maas_client.transport.members import mapping_at, member, text_at, time_at
+from maas_client.transport.members import as_number, mapping_at, member, number_at, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace
@@ -168,11 +168,10 @@ def _items(page: Mapping[str, Any]) -> Sequence[Any]:
 def _value(metric: str, row: Any) -> _Value | None:
     """A row as one number; None for tables, images and what has no time."""
     data = mapping_at(row, "data")
-    found = data.get(metric, next(iter(data.values())) if len(data) == 1 else None)
-    at, step = time_at(row, "createdUtc"), member(row, "step")
-    if at is None or isinstance(found, bool) or not isinstance(found, int | float):
-        return None
-    return _Value(metric, step if isinstance(step, int) else 0, at, float(found))
+    told = data.get(metric, next(iter(data.values())) if len(data) == 1 else None)
+    found = told if isinstance(told, float) else as_number(told)  # a loss that is no number any more is news
+    at, step = time_at(row, "createdUtc"), number_at(row, "step")
+    return None if at is None or found is None else _Value(metric, int(step or 0), at, found)
 
 
 # -- cursors

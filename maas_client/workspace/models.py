@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Body = Mapping[str, Any]
 API_VERSION = "2024-10-01"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
+_SHELF = re.compile(r"/models/([^/]+)/versions/[^/]+$", re.IGNORECASE)
 _TRIES = 10
 _AT_ONCE = 8
 
@@ -219,10 +220,11 @@ class WorkspaceModels:
         for each in self._workspace.arm.paging(
             self._workspace.path("models"), params=params, operation="list models"
         ):
-            yield str(each["name"])
+            if name := text_at(each, "name"):
+                yield name
 
     def _read(self, body: Body) -> RegisteredModel:
-        ref = ModelRef(str(body["id"]).split("/")[-3], int(body["name"]))
+        ref = _ref_of(body)
         facts = self._workspace.facts
         place = f"azureml://locations/{facts.location}/workspaces/{facts.guid}/models/{ref.name}/versions"
         return RegisteredModel(
@@ -250,10 +252,23 @@ def _run_of(body: Body) -> str:
     return text_at(body, "properties", "tags", TAG_RUN)
 
 
+def _ref_of(body: Body) -> ModelRef:
+    """Which version a body shows. Raises ServiceError where it shows none."""
+    shelf, number = _SHELF.search(text_at(body, "id")), _number(body)
+    if shelf is None or number is None:
+        raise ServiceError(
+            "Azure ML shows a version of a model without its name and number.",
+            hint="Look at the models in the Azure ML studio.",
+            operation="look at models",
+            code="UnexpectedAnswer",
+        )
+    return ModelRef(shelf[1], number)
+
+
 def _number(body: Body) -> int | None:
     """The version's number; None for one that others gave another name."""
-    name = str(body.get("name"))
-    return int(name) if name.isdecimal() else None
+    name = text_at(body, "name")
+    return int(name) if name.isdecimal() and name.isascii() else None
 
 
 def _of_run(versions: Sequence[Body], run: str) -> Body | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from maas_client.transport.members import member, number_at, text_at
+
 Use = Literal["dedicated", "low", "endpoint"]
 _EXEMPT = frozenset(
     {
@@ -85,19 +87,20 @@ def read_sizes(rows: Iterable[Any]) -> dict[str, Size]:
     """The sizes that `locations/{region}/vmSizes` lists, by lower-case name."""
     found = {}
     for row in rows:
-        if isinstance(row, Mapping) and row.get("name"):
+        if isinstance(row, Mapping) and text_at(row, "name"):
             size = _read_size(row)
             found[size.name.lower()] = size
     return found
 
 
 def _read_size(row: Mapping[str, Any]) -> Size:
+    kinds = member(row, "supportedComputeTypes")
     return Size(
-        name=str(row["name"]),
-        family=str(row.get("family") or ""),
-        cores=int(row.get("vCPUs") or 0),
-        low_priority=bool(row.get("lowPriorityCapable", True)),
-        kinds=tuple(map(str, row.get("supportedComputeTypes") or ())),
+        name=text_at(row, "name"),
+        family=text_at(row, "family"),
+        cores=int(number_at(row, "vCPUs") or 0),
+        low_priority=member(row, "lowPriorityCapable") is not False,
+        kinds=tuple(map(str, kinds)) if isinstance(kinds, list) else (),
     )
 
 
@@ -107,10 +110,9 @@ def read_usages(rows: Iterable[Any]) -> list[Usage]:
 
 
 def _read_usage(row: Mapping[str, Any]) -> Usage | None:
-    kind = str(row.get("type") or "").partition("/")[2].lower()
-    names = row.get("name") or {}
-    shown = str(names.get("localizedValue") or names.get("value") or "")
-    value = str(names.get("value") or shown)
+    kind = text_at(row, "type").partition("/")[2].lower()
+    shown = text_at(row, "name", "localizedValue") or text_at(row, "name", "value")
+    value = text_at(row, "name", "value") or shown
     is_low = "lowpriority" in kind or "lowpriority" in shown.replace(" ", "").lower()
     if kind in {"dedicatedcores/usages", "lowprioritycores/usages"}:
         family = ""
@@ -118,9 +120,8 @@ def _read_usage(row: Mapping[str, Any]) -> Usage | None:
         family = family_key(value)
     else:
         return None
-    limit = row.get("limit")
-    is_limited = isinstance(limit, int) and limit >= 0
-    return Usage(shown, family, is_low, int(row.get("currentValue") or 0), limit if is_limited else None)
+    limit, used = number_at(row, "limit"), number_at(row, "currentValue") or 0
+    return Usage(shown, family, is_low, int(used), None if limit is None or limit < 0 else int(limit))
 
 
 def rows_for(usages: Iterable[Usage], size: Size, use: Use) -> list[Usage]:

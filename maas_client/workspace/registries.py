@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from maas_client.errors import NotFoundError, RejectedError, ServiceError
+from maas_client.transport.members import mapping_at, member, text_at
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.rest import Rest
 from maas_client.transport.trust import is_loopback
@@ -58,8 +59,8 @@ def find_registry_model(workspace: Workspace, model_id: str) -> RegistryModel:
         answer = home.get(
             f"{place}/{quote(version)}" if version else place, params=params, operation=operation
         ).mapping
-    rows = [answer] if version else answer.get("value") or []
-    if not rows:
+    rows = [answer] if version else member(answer, "value")
+    if not isinstance(rows, list) or not rows or not text_at(rows[0], "name"):
         hint = "Look for its name in the model catalog of the Azure AI Foundry portal."
         raise NotFoundError(f"Registry {registry} has no model {model}.", hint=hint, operation=operation)
     return _read(registry, model, rows[0])
@@ -73,7 +74,7 @@ def _find_home(workspace: Workspace, registry: str) -> tuple[Rest, str]:
         place = start.get(
             f"/registrymanagement/v1.0/registries/{quote(registry)}/discovery", operation=operation
         ).mapping
-    address = str(place.get("primaryRegionResourceProviderUri") or "").rstrip("/")
+    address = text_at(place, "primaryRegionResourceProviderUri").rstrip("/")
     is_safe = address.startswith("https://") or (workspace.cloud.is_loopback and is_loopback(address))
     if not (is_safe and urlsplit(address).hostname):
         raise ServiceError(
@@ -82,18 +83,18 @@ def _find_home(workspace: Workspace, registry: str) -> tuple[Rest, str]:
             code="UnexpectedAnswer",
         )
     path = (
-        f"/mferp/managementfrontend/subscriptions/{place.get('subscriptionId')}"
-        f"/resourceGroups/{place.get('resourceGroup')}/providers/Microsoft.MachineLearningServices"
+        f"/mferp/managementfrontend/subscriptions/{text_at(place, 'subscriptionId')}"
+        f"/resourceGroups/{text_at(place, 'resourceGroup')}/providers/Microsoft.MachineLearningServices"
         f"/registries/{quote(registry)}"
     )
     return workspace.data_plane(address), path
 
 
 def _read(registry: str, model: str, row: Mapping[str, Any]) -> RegistryModel:
-    version, properties = str(row.get("name") or ""), row.get("properties") or {}
+    version = text_at(row, "name")
     return RegistryModel(
         f"azureml://registries/{registry}/models/{model}/versions/{version}",
         version,
-        properties.get("tags") or {},
-        properties.get("properties") or {},
+        mapping_at(row, "properties", "tags"),
+        mapping_at(row, "properties", "properties"),
     )

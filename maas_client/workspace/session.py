@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from maas_client.errors import PlanError, ServiceError
 from maas_client.transport.cloud import open_arm, open_cloud
 from maas_client.transport.credential import open_credential
+from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.rest import Rest
 from maas_client.transport.trust import is_loopback
@@ -132,7 +133,7 @@ class Workspace:
         """Ask the discovery service, which wants no token, where the data plane is."""
         place = self._safe(self.facts.discovery_url)
         with Rest(place, clock=self.clock, sleep=self.sleep, transport=self._transport) as rest:
-            return str(rest.get(place, operation=_DISCOVERY).mapping.get("api") or "")
+            return text_at(rest.get(place, operation=_DISCOVERY).mapping, "api")
 
     def _safe(self, address: str) -> str:
         """The address, where it is one that leads to the service and to nobody between."""
@@ -188,15 +189,15 @@ def _is_installed(package: str) -> bool:
 
 
 def _read_facts(body: Mapping[str, Any]) -> WorkspaceFacts:
-    properties = body.get("properties") or {}
+    properties = mapping_at(body, "properties")
     return WorkspaceFacts(
-        location=str(body.get("location") or ""),
-        kind=str(body.get("kind") or "Default"),
-        guid=str(properties.get("workspaceId") or ""),
-        discovery_url=str(properties.get("discoveryUrl") or ""),
-        storage_account_id=str(properties.get("storageAccount") or ""),
-        container_registry_id=properties.get("containerRegistry") or None,
-        tags=body.get("tags") or {},
-        principal_id=(body.get("identity") or {}).get("principalId") or None,
-        public_network_access=str(properties.get("publicNetworkAccess") or "Enabled"),
+        location=text_at(body, "location"),
+        kind=text_at(body, "kind") or "Default",
+        guid=text_at(properties, "workspaceId"),
+        discovery_url=text_at(properties, "discoveryUrl"),
+        storage_account_id=text_at(properties, "storageAccount"),
+        container_registry_id=text_at(properties, "containerRegistry") or None,
+        tags=mapping_at(body, "tags"),
+        principal_id=text_at(body, "identity", "principalId") or None,
+        public_network_access=text_at(properties, "publicNetworkAccess") or "Enabled",
     )

@@ -23,6 +23,7 @@ from maas_client.backends.azureml.wire import (
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import ConflictError, MaasError, NotFoundError, PlanError, UsageError
 from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunState, RunStatus
+from maas_client.transport.members import text_at
 from maas_client.workspace.datastores import Place
 
 if TYPE_CHECKING:
@@ -180,14 +181,12 @@ class AzuremlJobs:
 
         A cursor is the number of the attempt, a point, and the cursor in its log.
         """
-        from maas_client.workspace.jobs import state_of
-
         number, inner = _read_cursor(after)
         name = attempt_name(ref.id, number)
         body = self._jobs.recent(name)
         if body is None or not is_of_run(body, ref.id):
             raise self._unknown(ref) if number == 1 else _foreign(str(after))
-        state = state_of(str(body["properties"].get("status")))
+        state = _state(body)
         page = self._history.log(name, inner, ended=state.is_final)
         if page.next is not None:
             return page.lines, f"{number}.{page.next}", 0
@@ -201,7 +200,7 @@ class AzuremlJobs:
         """Ask the newest attempt to stop. Raises NotFoundError."""
         body = self._newest(ref)
         if not _state(body).is_final:
-            self._jobs.cancel(str(body["name"]))
+            self._jobs.cancel(text_at(body, "name"))
 
     def resume(self, ref: RunRef) -> None:
         """Start the next attempt: a job with the same code, inputs and output folder."""
@@ -278,7 +277,7 @@ class AzuremlJobs:
 def _state(body: Mapping[str, Any]) -> RunState:
     from maas_client.workspace.jobs import state_of
 
-    return state_of(str((body.get("properties") or {}).get("status")))
+    return state_of(text_at(body, "properties", "status"))
 
 
 def _read_cursor(after: str | None) -> tuple[int, str | None]:

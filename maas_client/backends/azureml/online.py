@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maas_client.backends.azureml.lease import TAG_MODEL
 from maas_client.errors import AccessDeniedError, NotFoundError
 from maas_client.transport.errorwords import error_words
-from maas_client.transport.members import mapping_at, member, text_at, time_at
+from maas_client.transport.members import as_number, mapping_at, number_at, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.transport.operations import Operation
@@ -90,7 +90,7 @@ class Endpoint(_Provisioned):
         identity = mapping_at(self.body, "identity")
         users: dict[str, Any] = {name: {} for name in mapping_at(identity, "userAssignedIdentities")}
         return {
-            "location": self.body["location"],
+            "location": text_at(self.body, "location"),
             "identity": {
                 "type": text_at(identity, "type") or "SystemAssigned",
                 **({"userAssignedIdentities": users} if users else {}),
@@ -225,18 +225,18 @@ def read_endpoint(body: Mapping[str, Any]) -> Endpoint:
     return Endpoint(
         **_provisioned(body),
         scoring_url=text_at(body, "properties", "scoringUri"),
-        traffic={name: int(share) for name, share in shares.items() if share},
+        traffic={name: int(share) for name, each in shares.items() if (share := as_number(each))},
         body=body,
     )
 
 
 def read_deployment(body: Mapping[str, Any]) -> Deployment:
     """A deployment as Azure shows it."""
-    capacity = member(body, "sku", "capacity")
+    capacity = number_at(body, "sku", "capacity")
     return Deployment(
         **_provisioned(body),
         size=text_at(body, "properties", "instanceType"),
-        instances=capacity if isinstance(capacity, int) else 1,
+        instances=1 if capacity is None else int(capacity),
     )
 
 

@@ -18,11 +18,13 @@ from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.modelfiles import Weights, check_model
 from maas_client.backends.offers import require_offer
+from maas_client.backends.sizing import memory_warnings, size_up_gpus
 from maas_client.backends.trainables import Trainables, check_method
 from maas_client.catalog import Gpu, gpus, price
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, Input, JsonFile, training_command
 from maas_client.errors import PlanError
+from maas_client.estimate import Estimate, Time, dollars_between
 from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.plan import NOT_CODE, Plan, PlanStep, job_hashes
 from maas_client.spec import ComputeSpec, DeploySpec, JobSpec
@@ -49,6 +51,7 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
     job, weights = _with_weights(spec, job or training_command(spec))
     trained = check_method(spec, weights) if trains else None
     gpu = _check_machines(spec)
+    estimate = size_up_gpus(spec, weights, trained, gpu) if trains else None
     _check_environment(spec.compute.environment)
     serving = _serving_cost(spec, spec.deploy) if spec.deploy is not None else ""
     environment = spec.compute.environment or bundled_environment("training")
@@ -58,9 +61,10 @@ def plan_run(spec: JobSpec, target: Target, job: CommandJob | None = None, *, on
         target=str(target),
         job=job,
         steps=(),
-        cost=cost_of(spec.compute) + serving,
+        cost=cost_of(spec.compute, estimate) + serving,
         is_free=False,
         hashes={**job_hashes(job), **_place_hashes(spec, environment)},
+        estimate=estimate,
     )
     steps = tuple(_steps(draft, target, environment, trained))
     return replace(draft, steps=steps, warnings=(*cautions, *_warnings(draft, gpu)))
@@ -136,7 +140,7 @@ def _place_hashes(spec: JobSpec, environment: BundledEnvironment | str) -> dict[
     return {name: f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" for name, text in words.items()}
 
 
-def cost_of(compute: ComputeSpec) -> str:
+def cost_of(compute: ComputeSpec, estimate: Estimate | None = None) -> str:
     """What the machines cost, in one sentence; what no source tells is said to be unknown."""
     idle = f", and up to {IDLE_S // 60} minutes after it" if compute.name else ""
     if compute.size is None:
@@ -149,6 +153,11 @@ def cost_of(compute: ComputeSpec) -> str:
     if compute.priority == "low":
         dedicated = f"dedicated ones are {hourly}, low priority is less"
         return f"unknown: {dedicated}, but no source says how much; billed while the job runs{idle}"
+    time = estimate.time if estimate else None
+    if isinstance(time, Time) and time.dollars:
+        return (
+            f"{hourly} while the job runs{idle}; {dollars_between(time.dollars)} for the steps, as estimated"
+        )
     return f"{hourly} while the job runs{idle}; how many hours is unknown"
 
 
@@ -215,6 +224,8 @@ def _warnings(plan: Plan, gpu: Gpu | None) -> Iterator[str]:
     if loses and "train" in plan.job.inputs:
         lost = "training.checkpoint_every_steps says how much is lost"
         yield f"Low-priority machines may be taken away; {lost} then (without it, up to an epoch)."
+    if plan.estimate is not None:
+        yield from memory_warnings(plan.estimate, gpu.name if gpu else None)
     if instances < compute.instances:
         yield f"Scoring uses one machine, not {compute.instances}."
 

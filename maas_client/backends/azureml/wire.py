@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maas_client.command import CommandJob, Input, JsonFile
 from maas_client.run import Event
 from maas_client.spec import duration_s
+from maas_client.transport.members import mapping_at, member
 from maas_client.workspace.datastores import DEFAULT, Place
 from maas_client.workspace.jobs import RUN_TAG as TAG_RUN
 
@@ -66,7 +67,7 @@ def run_of(body: Mapping[str, Any]) -> str:
 
 
 def _tags(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (body.get("properties") or {}).get("tags") or {}
+    return mapping_at(body, "properties", "tags")
 
 
 def job_body(plan: Plan, *, environment_id: str, workspace_path: str) -> dict[str, Any]:
@@ -156,10 +157,10 @@ _ASKED = (
 
 def body_again(body: Mapping[str, Any]) -> dict[str, Any]:
     """The properties to ask for another attempt with: those of a job, without what the service added."""
-    properties = body.get("properties") or {}
-    asked = {key: properties[key] for key in _ASKED if properties.get(key)}
+    properties = mapping_at(body, "properties")
+    asked = {key: found for key in _ASKED if (found := member(properties, key))}
     asked["outputs"] = {
-        name: each for name, each in (asked.get("outputs") or {}).items() if name != "default"
+        name: each for name, each in mapping_at(properties, "outputs").items() if name != "default"
     }
     return asked
 

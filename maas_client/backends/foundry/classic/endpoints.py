@@ -17,6 +17,7 @@ from maas_client.backends.foundry.classic.marketplace import (
     needs_subscription,
 )
 from maas_client.backends.foundry.classic.wire import (
+    DELETING,
     TAG_MODEL,
     TAG_TTL,
     billing_of,
@@ -28,6 +29,7 @@ from maas_client.catalog import lookup, region_name
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.transport.credential import KeyCredential
+from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.rest import Rest
 from maas_client.transport.retrying import RetryPolicy
 
@@ -69,7 +71,7 @@ class ClassicEndpoints:
             return self._create(registered, spec)
         self._require_same_model(there, model)
         state, word = endpoint_state(there)
-        if word == "Deleting":
+        if word.lower() == DELETING:
             return self._waiting(spec, model, word, "What had this name before is being deleted.")
         status = self._status(there)
         if state is EndpointState.FAILED or not self._is_same_place(there, model, spec):
@@ -77,7 +79,7 @@ class ClassicEndpoints:
                 "DELETE", self._path(spec.name), params=_VERSION, operation=f"delete endpoint {spec.name}"
             )
             return self._waiting(spec, model, "Deleting", f"{status.model} makes room.")
-        if status.state is EndpointState.EXPIRED or there["tags"].get(TAG_TTL) != spec.ttl:
+        if status.state is EndpointState.EXPIRED or text_at(there, "tags", TAG_TTL) != spec.ttl:
             return self._put(registered, spec)
         return self._seen(status)
 
@@ -182,7 +184,7 @@ class ClassicEndpoints:
             return self._status(answer.mapping)
         except ConflictError:
             there = self._get(spec.name)
-            if there is None or (there.get("tags") or {}).get(TAG_MODEL) != str(registered.ref):
+            if there is None or text_at(there, "tags", TAG_MODEL) != str(registered.ref):
                 raise
             return self._status(there)
 
@@ -190,30 +192,29 @@ class ClassicEndpoints:
         keys = self._workspace.arm.post(
             self._path(name, "listKeys"), params=_VERSION, operation=f"get the key of {name}", idempotent=True
         ).mapping
-        return str(keys.get("primaryKey") or keys.get("secondaryKey") or "")
+        return text_at(keys, "primaryKey") or text_at(keys, "secondaryKey")
 
     # -- what is seen
 
     def _status(self, body: Mapping[str, Any]) -> EndpointStatus:
         """An endpoint as its resource describes it. One past its time is EXPIRED, and bills all the same."""
         state, word = endpoint_state(body)
-        tags, now = body.get("tags") or {}, self._workspace.clock()
+        tags, now = mapping_at(body, "tags"), self._workspace.clock()
         ends = expires_at(tags)
-        message = _MESSAGES.get(word, "")
+        message = _MESSAGES.get(word.lower(), "")
         if state is EndpointState.READY and ends is not None and ends <= now:
             state, message = (
                 EndpointState.EXPIRED,
                 "Its time is over; maas reap deletes it, and it bills until then.",
             )
-        inference = (body.get("properties") or {}).get("inferenceEndpoint") or {}
         return EndpointStatus(
-            ref=EndpointRef("foundry", str(body.get("name"))),
+            ref=EndpointRef("foundry", text_at(body, "name")),
             state=state,
             native_state=word,
             seen_at=now,
-            model=str(tags.get(TAG_MODEL) or ""),
+            model=text_at(tags, TAG_MODEL),
             billing=billing_of(word),
-            url=str(inference.get("uri") or "").rstrip("/"),
+            url=text_at(body, "properties", "inferenceEndpoint", "uri").rstrip("/"),
             expires_at=ends,
             message=message,
             cost=hosting_cost(),
@@ -250,10 +251,10 @@ class ClassicEndpoints:
         )
 
     def _require_same_model(self, there: Mapping[str, Any], model: ModelRef) -> None:
-        served = str((there.get("tags") or {}).get(TAG_MODEL) or "")
+        served = text_at(there, "tags", TAG_MODEL)
         if served.rpartition(":")[0] == model.name:
             return
-        name = there.get("name")
+        name = text_at(there, "name")
         what = f"serves {served}, another model" if served else "is there, and maas did not make it"
         hint = f"maas endpoints delete {name}, then deploy again; or choose another name."
         raise ConflictError(
@@ -264,19 +265,17 @@ class ClassicEndpoints:
 
     def _is_same_place(self, there: Mapping[str, Any], model: ModelRef, spec: DeploySpec) -> bool:
         """Whether what is there serves this version where it is wanted."""
-        if there["tags"][TAG_MODEL] != str(model):
+        if text_at(there, "tags", TAG_MODEL) != str(model):
             return False
-        return not spec.location or region_name(spec.location) == region_name(
-            str(there.get("location") or "")
-        )
+        return not spec.location or region_name(spec.location) == region_name(text_at(there, "location"))
 
 
 _MESSAGES = {
-    "CreationFailed": "Azure could not make it.",
-    "Suspended": "Azure suspended it: see the subscription's billing.",
-    "DeletionFailed": "Azure could not delete it; delete it again.",
+    "creationfailed": "Azure could not make it.",
+    "suspended": "Azure suspended it: see the subscription's billing.",
+    "deletionfailed": "Azure could not delete it; delete it again.",
 }
 
 
 def _is_ours(body: Mapping[str, Any]) -> bool:
-    return bool((body.get("tags") or {}).get(TAG_MODEL))
+    return bool(text_at(body, "tags", TAG_MODEL))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import ConflictError, MaasError, NotFoundError, PlanError, SettingsError
 from maas_client.run import Artifact, LogPage, MetricPage, RunRef, RunState, RunStatus
+from maas_client.transport.members import mapping_at, text_at
 
 if TYPE_CHECKING:
     from maas_client.backend import Watch
@@ -273,8 +274,8 @@ class ClassicJobs:
 def _state(body: Mapping[str, Any]) -> RunState:
     from maas_client.workspace.jobs import state_of
 
-    return state_of(str((body.get("properties") or {}).get("status")))
+    return state_of(text_at(body, "properties", "status"))
 
 
 def _tags(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (body.get("properties") or {}).get("tags") or {}
+    return mapping_at(body, "properties", "tags")

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from maas_client.errors import ConflictError, NotFoundError
+from maas_client.transport.members import text_at
 
 if TYPE_CHECKING:
     from maas_client.catalog import Model
     from maas_client.workspace.session import Workspace
 
 API_VERSION = "2024-10-01"
-_SUBSCRIBED = "Subscribed"
+_SUBSCRIBED = "subscribed"
 _FAILED = {"failed", "canceled"}
 
 
@@ -31,10 +32,10 @@ def ensure_subscription(workspace: Workspace, registry_id: str) -> bool:
     model = registry_id.partition("/versions/")[0]
     name = subscription_name(model)
     for there in _subscriptions(workspace):
-        if str(there["properties"].get("modelId") or "").lower() == model.lower():
+        if text_at(there, "properties", "modelId").lower() == model.lower():
             if not _is_ended(there):
                 return _is_usable(there)
-            name = str(there["name"])
+            name = text_at(there, "name") or name
     answer = workspace.arm.put(
         workspace.path("marketplaceSubscriptions", name),
         {"properties": {"modelId": model}},
@@ -56,30 +57,32 @@ def _subscriptions(workspace: Workspace) -> list[Mapping[str, Any]]:
             params={"api-version": API_VERSION},
             operation="list marketplace subscriptions",
         )
-        return [
-            row for row in rows if isinstance(row, Mapping) and isinstance(row.get("properties"), Mapping)
-        ]
+        return [row for row in rows if isinstance(row, Mapping)]
     except NotFoundError:
         return []
 
 
 def _is_ended(body: Mapping[str, Any]) -> bool:
     """Whether somebody unsubscribed: then it can be asked for again."""
-    properties = body["properties"]
-    word, provisioning = properties.get("marketplaceSubscriptionStatus"), properties.get("provisioningState")
-    return (word, provisioning) == ("Unsubscribed", "Succeeded")
+    return [word.lower() for word in _words(body)] == ["unsubscribed", "succeeded"]
+
+
+def _words(body: Mapping[str, Any]) -> tuple[str, str]:
+    """(whether it is subscribed, what Azure is doing with it) in Azure's words."""
+    return (
+        text_at(body, "properties", "marketplaceSubscriptionStatus"),
+        text_at(body, "properties", "provisioningState"),
+    )
 
 
 def _is_usable(body: Mapping[str, Any]) -> bool:
     """Whether one is subscribed; False while it is being made. Raises ConflictError where it cannot be."""
-    properties = body.get("properties") or {}
-    word = properties.get("marketplaceSubscriptionStatus")
-    provisioning = str(properties.get("provisioningState") or "")
-    if word == _SUBSCRIBED:
+    word, provisioning = _words(body)
+    if word.lower() == _SUBSCRIBED:
         return True
-    if word == "Suspended" or provisioning.lower() in _FAILED:
+    if word.lower() == "suspended" or provisioning.lower() in _FAILED:
         raise ConflictError(
-            f"The marketplace subscription {body.get('name')} is {word or 'unusable'} ({provisioning}).",
+            f"The marketplace subscription {text_at(body, 'name')} is {word or 'unusable'} ({provisioning}).",
             hint="See it in the Azure portal: the offer must be open to the subscription's billing account.",
             operation="subscribe",
             code="MarketplaceSubscription",

@@ -71,7 +71,7 @@ def _versions(workspace: Workspace, name: str) -> Iterator[Mapping[str, Any]]:
             params={**_MODEL_VERSION, "listViewType": "All"},
             operation=f"list the versions of model {name}",
         ):
-            if isinstance(row, Mapping):
+            if isinstance(row, Mapping) and text_at(row, "name"):
                 yield row
     except NotFoundError:
         return
@@ -123,9 +123,8 @@ def read_samples(files: Files, job: Mapping[str, Any]) -> list[dict[str, str]]:
     """The first held-out rows as {"prompt", "expected"}, for a question to the endpoint; none where they are
     not to be had. The service answers none of them itself.
     """
-    details = (job.get("properties") or {}).get("fineTuningDetails") or {}
     try:
-        place = parse_place(str((details.get("validationData") or {}).get("uri") or ""))
+        place = parse_place(text_at(job, "properties", "fineTuningDetails", "validationData", "uri"))
         data = files.read(place, limit=_SAMPLE_BYTES)
     except (UsageError, NotFoundError):
         return []

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from maas_client.endpoint import Billing, EndpointState
+from maas_client.transport.members import text_at
 from maas_client.workspace.datastores import DEFAULT, Place
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ ENDPOINT_STATES: Mapping[str, EndpointState] = {
     "DeletionFailed": EndpointState.UNKNOWN,
 }
 """Every word of ServerlessEndpointState; READY is then asked whether it really answers."""
+_WORDS = {word.lower(): state for word, state in ENDPOINT_STATES.items()}
+DELETING = "deleting"
 _FAILED_PROVISIONING = {"failed", "canceled"}
 
 
@@ -111,21 +114,18 @@ def endpoint_body(
 
 def endpoint_state(body: Mapping[str, Any]) -> tuple[EndpointState, str]:
     """The state of an endpoint and the service's own word. An unmapped word is UNKNOWN."""
-    properties = body.get("properties") or {}
-    word, provisioning = (
-        str(properties.get("endpointState") or ""),
-        str(properties.get("provisioningState") or ""),
-    )
-    if provisioning == "Deleting":
+    word = text_at(body, "properties", "endpointState")
+    provisioning = text_at(body, "properties", "provisioningState")
+    if provisioning.lower() == DELETING:
         return EndpointState.STOPPED, provisioning
-    if word in {"", "Creating", "Unknown"} and provisioning.lower() in _FAILED_PROVISIONING:
+    if word.lower() in {"", "creating", "unknown"} and provisioning.lower() in _FAILED_PROVISIONING:
         return EndpointState.FAILED, provisioning
-    return ENDPOINT_STATES.get(word, EndpointState.UNKNOWN), word or provisioning or "no state"
+    return _WORDS.get(word.lower(), EndpointState.UNKNOWN), word or provisioning or "no state"
 
 
 def billing_of(word: str) -> Billing:
     """Whether an endpoint bills, by the service's word: certain only while it is online."""
-    return Billing.BILLING if word in {"Online", "Reinstating"} else Billing.UNKNOWN
+    return Billing.BILLING if word.lower() in {"online", "reinstating"} else Billing.UNKNOWN
 
 
 def expires_at(tags: Mapping[str, Any]) -> float | None:

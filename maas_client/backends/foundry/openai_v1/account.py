@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from maas_client.errors import NotFoundError, SettingsError
 from maas_client.transport.cloud import Cloud, open_arm, open_cloud
 from maas_client.transport.credential import AzureCredential, Credential, KeyCredential, open_credential
+from maas_client.transport.members import mapping_at, member, text_at
 from maas_client.transport.trust import is_loopback
 
 if TYPE_CHECKING:
@@ -201,25 +202,23 @@ def open_account(
 
 def _is_at(row: Mapping[str, Any], resource: Resource) -> bool:
     """Whether an account has the resource's address: by its own domain, or by one of its endpoints."""
-    properties = row.get("properties") or {}
-    if str(properties.get("customSubDomainName") or "").lower() == resource.name.lower():
+    if text_at(row, "properties", "customSubDomainName").lower() == resource.name.lower():
         return True
-    addresses = [properties.get("endpoint"), *(properties.get("endpoints") or {}).values()]
+    more = mapping_at(row, "properties", "endpoints").values()
+    addresses = [text_at(row, "properties", "endpoint"), *(each for each in more if isinstance(each, str))]
     ours = urlsplit(resource.endpoint)
     wanted = ours.netloc if is_loopback(resource.endpoint) else ours.hostname
     return any(
         wanted == (urlsplit(each).netloc if is_loopback(each) else urlsplit(each).hostname)
         for each in addresses
-        if isinstance(each, str)
     )
 
 
 def _read_account(row: Mapping[str, Any]) -> AccountFacts:
-    properties = row.get("properties") or {}
     return AccountFacts(
-        id=str(row["id"]),
-        name=str(row.get("name") or ""),
-        location=str(row.get("location") or ""),
-        kind=str(row.get("kind") or ""),
-        keys_disabled=bool(properties.get("disableLocalAuth")),
+        id=text_at(row, "id"),
+        name=text_at(row, "name"),
+        location=text_at(row, "location"),
+        kind=text_at(row, "kind"),
+        keys_disabled=bool(member(row, "properties", "disableLocalAuth")),
     )

@@ -12,6 +12,7 @@ from maas_client.backends.foundry.openai_v1.offers import DEFAULT_CAPACITY, mode
 from maas_client.backends.foundry.openai_v1.wire import TAG_RUN
 from maas_client.backends.local.wire import Record
 from maas_client.endpoint import Billing, EndpointState
+from maas_client.transport.members import mapping_at, number_at, text_at, time_at
 
 if TYPE_CHECKING:
     from maas_client.model import RegisteredModel
@@ -124,18 +125,16 @@ def deployment_body(model: RegisteredModel, tuned: str, spec: DeploySpec, lease:
 
 def read_deployment(body: Mapping[str, Any], kept: Lease | None) -> Deployment:
     """Read a deployment. `kept` is the lease in the home, used where the service shows no tags."""
-    properties, sku = _mapping(body.get("properties")), _mapping(body.get("sku"))
-    tuned = str(_mapping(properties.get("model")).get("name") or "")
-    capacity = sku.get("capacity")
+    tuned, tags = text_at(body, "properties", "model", "name"), mapping_at(body, "tags")
     return Deployment(
-        name=str(body.get("name") or ""),
-        native=str(properties.get("provisioningState") or "Succeeded"),
+        name=text_at(body, "name"),
+        native=text_at(body, "properties", "provisioningState") or "Unknown",
         tuned=tuned,
-        sku=str(sku.get("name") or ""),
-        capacity=capacity if isinstance(capacity, int) else 0,
-        created_at=_time(_mapping(body.get("systemData")).get("createdAt")),
-        lease=_lease(_mapping(body.get("tags")), tuned, kept),
-        is_tagged=bool(_mapping(body.get("tags")).get(TAG_MODEL)),
+        sku=text_at(body, "sku", "name"),
+        capacity=int(number_at(body, "sku", "capacity") or 0),
+        created_at=time_at(body, "systemData", "createdAt"),
+        lease=_lease(tags, tuned, kept),
+        is_tagged=bool(tags.get(TAG_MODEL)),
     )
 
 
@@ -158,16 +157,3 @@ def _lease(tags: Mapping[str, Any], tuned: str, kept: Lease | None) -> Lease | N
         answered,
         operation,
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _time(text: Any) -> float | None:
-    """Unix seconds of a time as Azure writes it, with seven digits of a second; None where it is none."""
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

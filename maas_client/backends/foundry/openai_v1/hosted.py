@@ -18,6 +18,8 @@ from maas_client.errors import (
     SettingsError,
     UnavailableError,
 )
+from maas_client.transport.errorwords import ErrorWords, error_words
+from maas_client.transport.members import mapping_at, text_at
 
 if TYPE_CHECKING:
     from maas_client.backends.foundry.openai_v1.account import Account
@@ -70,7 +72,7 @@ def key_of(account: Account) -> str:
         ).mapping
     except (AccessDeniedError, NotFoundError, RejectedError, SettingsError):
         return ""
-    return str(keys.get("key1") or "")
+    return text_at(keys, "key1") or text_at(keys, "key2")
 
 
 def why_failed(account: Account, there: Deployment) -> str:
@@ -81,8 +83,8 @@ def why_failed(account: Account, there: Deployment) -> str:
         body = account.arm.get(there.lease.operation, operation=f"look at {there.name}").body
     except ServiceError:
         return ""
-    error = body.get("error") if isinstance(body, Mapping) else None
-    return str(error.get("message") or error.get("code") or "") if isinstance(error, Mapping) else ""
+    words = error_words(body) if mapping_at(body, "error") else ErrorWords()
+    return words.message or words.code
 
 
 def why_silent(account: Account, name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from maas_client.backends.foundry.openai_v1.wire import Job, JobEvent
 from maas_client.run import Event, RunState
+from maas_client.transport.members import as_number
 
 _MESSAGE = re.compile(
     r"step (?P<step>\d+)(?:/(?P<total>\d+))?:.*?training loss=(?P<train>-?[\d.]+(?:e-?\d+)?)"
@@ -57,19 +57,21 @@ def metrics_of(event: JobEvent) -> Mapping[str, Any]:
 
 def events_of(metrics: Mapping[str, Any], at: float, given: Given) -> Iterator[Event]:
     """One step's metrics as events; `given` goes on with them. What was given already is left out."""
-    step = _number(metrics.get("step"))
+    step = as_number(metrics.get("step"))
     if step is None:
         return
     number = int(step)
     if not given.started:
         given.started = True
-        total = _number(metrics.get("total_steps"))
+        total = as_number(metrics.get("total_steps"))
         yield {"event": "started", "time": at, **({"steps_total": int(total)} if total else {})}
     loss = _first(metrics, ("train_loss",))
     if loss is not None and number > given.step:
         given.step = number
         more = {
-            ours: value for name, ours in _EXTRA.items() if (value := _number(metrics.get(name))) is not None
+            ours: value
+            for name, ours in _EXTRA.items()
+            if (value := as_number(metrics.get(name))) is not None
         }
         yield {"event": "step", "time": at, "step": number, "loss": loss, **more}
     held_out = _first(metrics, _VALID_LOSSES)
@@ -97,7 +99,7 @@ def read_rows(content: bytes) -> list[dict[str, Any]]:
     text = content.decode("utf-8-sig", errors="replace")
     rows = []
     for row in csv.DictReader(io.StringIO(text)):
-        found = {name: value for name, text in row.items() if name and (value := _number(text)) is not None}
+        found = {name: value for name, text in row.items() if name and (value := as_number(text)) is not None}
         if "step" in found:
             rows.append(found)
     return sorted(rows, key=lambda each: each["step"])
@@ -119,16 +121,5 @@ def last_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 def _first(metrics: Mapping[str, Any], names: Iterable[str]) -> float | None:
     """The first of some metrics that was measured: losses and accuracies are never below 0."""
-    values = (_number(metrics.get(name)) for name in names)
+    values = (as_number(metrics.get(name)) for name in names)
     return next((value for value in values if value is not None and value >= 0), None)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, also one written as text."""
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -12,6 +12,7 @@ from maas_client.backends.foundry.openai_v1.wire import Job, read_file
 from maas_client.backends.local.wire import read_json, write_json, write_text
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import NotFoundError, UnavailableError
+from maas_client.transport.members import mapping_at
 
 if TYPE_CHECKING:
     from maas_client.backend import Watch
@@ -49,7 +50,7 @@ def checkpoints_of(account: Account, job: Job) -> list[dict[str, Any]]:
             "model": row.get("fine_tuned_model_checkpoint"),
             "metrics": {
                 name: value
-                for name, value in (row.get("metrics") or {}).items()
+                for name, value in mapping_at(row, "metrics").items()
                 if isinstance(value, int | float)
             },
         }

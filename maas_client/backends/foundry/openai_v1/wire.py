@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from maas_client.run import Reason, RunState, RunStatus
+from maas_client.transport.members import as_number
 
 if TYPE_CHECKING:
     from maas_client.plan import Plan
@@ -110,19 +111,19 @@ def read_job(body: Mapping[str, Any]) -> Job:
     """Read a job, however much of it is missing."""
     metadata = _mapping(body.get("metadata"))
     error = _mapping(body.get("error"))
-    tokens = _number(body.get("trained_tokens"))
+    tokens = as_number(body.get("trained_tokens"))
     return Job(
         id=_text(body.get("id")),
         native=_text(body.get("status")),
-        created_at=_number(body.get("created_at")) or 0.0,
+        created_at=as_number(body.get("created_at")) or 0.0,
         model=_text(body.get("model")),
         run=_text(metadata.get(TAG_RUN)),
         fingerprint=_text(metadata.get(TAG_FINGERPRINT)),
         suffix=_text(body.get("user_provided_suffix") or body.get("suffix")),
         fine_tuned_model=_text(body.get("fine_tuned_model")),
         training_file=_text(body.get("training_file")),
-        finished_at=_number(body.get("finished_at")),
-        estimated_finish=_number(body.get("estimated_finish")),
+        finished_at=as_number(body.get("finished_at")),
+        estimated_finish=as_number(body.get("estimated_finish")),
         trained_tokens=int(tokens) if tokens is not None and tokens >= 0 else None,
         result_files=tuple(each for each in _list(body.get("result_files")) if isinstance(each, str)),
         error_code=_text(error.get("code")),
@@ -183,7 +184,7 @@ class JobEvent:
 
 def read_event(body: Mapping[str, Any]) -> JobEvent:
     """Read an event. One without an id gets one that follows from what it says."""
-    at, message = _number(body.get("created_at")) or 0.0, _text(body.get("message"))
+    at, message = as_number(body.get("created_at")) or 0.0, _text(body.get("message"))
     identity = _text(body.get("id")) or f"{at:.0f} {message}"
     return JobEvent(identity, at, _text(body.get("level")), message, _mapping(body.get("data")))
 
@@ -212,14 +213,14 @@ class File:
 
 def read_file(body: Mapping[str, Any]) -> File:
     """Read a file's entry."""
-    size = _number(body.get("bytes"))
+    size = as_number(body.get("bytes"))
     details = body.get("status_details") or _mapping(body.get("error")).get("message")
     return File(
         id=_text(body.get("id")),
         name=_text(body.get("filename")),
         status=_text(body.get("status")),
         size_bytes=None if size is None else int(size),
-        created_at=_number(body.get("created_at")) or 0.0,
+        created_at=as_number(body.get("created_at")) or 0.0,
         details=_text(details),
     )
 
@@ -249,10 +250,6 @@ def job_request(
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
