@@ -1,7 +1,7 @@
 """Which parts of a config do not work together, and why: asked by `maas plan` and again by the script.
 
 Only the standard library is imported. What is refused here was tried with the pinned versions of PEFT and
-bitsandbytes; tests/jobs/test_combinations.py keeps trying.
+bitsandbytes; tests/jobs/test_combinations.py and test_methods_spread.py keep trying.
 """
 
 from __future__ import annotations
