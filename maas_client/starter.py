@@ -20,6 +20,7 @@ STARTERS = (
     "round-dances",
     "reading-room",
     "wall-labels",
+    "night-buses",
 )
 _NO_DATA = (".py", ".pyc", "phrases.json")
 

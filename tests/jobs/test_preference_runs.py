@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ranks_stage import Ranks
 from test_preferences import pair_rows, write_rows
-from training_stage import Done, losses, read_events
+from training_stage import JOBS, TINY_PHI3, Done, losses, read_events
 
 import evaluate
 
@@ -46,6 +46,24 @@ def test_a_run_says_how_well_answers_are_told_apart(
     assert [event["reward_accuracy"] for event in validations][-1] > 0.9
     sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
     assert "the ball is" in sample["expected"]
+
+
+def test_the_example_learns_to_tell_pairs_apart_that_it_has_not_seen(
+    train: Train, write_config: Write, tmp_path: Path
+) -> None:
+    from maas_client.specfile import load_spec
+
+    spec = load_spec(JOBS / "examples" / "night-buses.yaml", ["training.max_steps=20"])
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(spec.script_config()))
+    given = {"train": spec.data.train, "validation": spec.data.validation.file, "model": TINY_PHI3}
+    done = train(config, **given)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["before"]["reward_accuracy"], result["rows"]["validation"]) == (0.5, 64)
+    assert result["after"]["reward_accuracy"] > 0.65
+    assert result["after"]["chosen_likelier"] > result["before"]["chosen_likelier"] + 0.2
+    assert result["change"]["low"] > 0.05
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(

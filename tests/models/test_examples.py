@@ -38,6 +38,8 @@ FILES = [
     ("reading-room", "test.jsonl"),
     ("wall-labels", "train.jsonl"),
     ("wall-labels", "test.jsonl"),
+    ("night-buses", "train.jsonl"),
+    ("night-buses", "test.jsonl"),
 ]
 JOBS = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if (EXAMPLES / path.stem).is_dir())
 LARGEST_BYTES = 200_000
@@ -74,9 +76,8 @@ def test_an_example_is_a_job_with_good_rows_and_nothing_held_out_is_trained_on(n
     train = load_rows(spec.data.train, spec.task)
     held_out = load_rows(spec.data.validation.file, spec.task) if spec.data.validation.file else []
     assert find_repeats(train, held_out).rows == 0
-    assert len({json.dumps([one.example.text, one.example.messages], default=str) for one in train}) == len(
-        train
-    )
+    texts = {json.dumps([one.example.text, one.example.messages], default=str) for one in train}
+    assert len(texts) == len(train)
 
 
 def test_every_task_has_an_example() -> None:
