@@ -153,8 +153,15 @@ def _halve(run: Run, step: int, *, is_stuck: bool) -> None:
         say(f"There is not enough memory for step {step + 1}; {what}.")
 
 
-def remembered_parts(output: Path) -> int:
-    """Into how many parts an earlier start of a run had to cut its micro-batches."""
+def parts_from_here(output: Path, wanted: int) -> int:
+    """Into how many parts micro-batches are cut: as an earlier start of the run came to do, else as wanted.
+
+    Sums over other parts round otherwise, so a run that goes on keeps its parts.
+    """
     with suppress(OSError, ValueError, KeyError, TypeError):
         return max(1, int(json.loads((output / PARTS_FILE).read_text(encoding="utf-8"))["parts"]))
-    return 1
+    if (output / "checkpoints").is_dir():
+        return 1
+    if wanted > 1:
+        write_json(output / PARTS_FILE, {"parts": wanted, "since_step": 1})
+    return wanted

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import torch
 
-from tuning.config import TrainingConfig
-
 CLEARLY_FASTER = 1.3
 NARROW = 512
-BYTES_PER_ACTIVATION = 34 * 4  # a layer keeps about 34 values a token and hidden unit for its backward pass
 
 
 def choose_precision(wanted: str, device: torch.device, hidden_size: int) -> tuple[str, str]:
@@ -72,20 +69,3 @@ def memory_free_bytes(device: torch.device) -> int | None:
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024
-
-
-def needs_checkpointing(model: torch.nn.Module, training: TrainingConfig, device: torch.device) -> bool:
-    """Whether gradient checkpointing is on: as configured, or for "auto" only if activations would not fit.
-
-    The need is estimated from the layers, and compared with 80 % of the free memory.
-    """
-    if training.gradient_checkpointing != "auto":
-        return training.gradient_checkpointing
-    free = memory_free_bytes(device)
-    shape = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    tokens = training.batch_size * training.max_length
-    activations = tokens * shape.num_hidden_layers * shape.hidden_size * BYTES_PER_ACTIVATION
-    logits = 3 * 4 * tokens * shape.vocab_size
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    gradients_and_moments = 3 * 4 * trained
-    return free is not None and activations + logits + gradients_and_moments > 0.8 * free

@@ -12,17 +12,18 @@ from typing import Any, cast
 import torch
 
 from tuning import outcome
-from tuning.accumulation import MicroBatches, remembered_parts
+from tuning.accumulation import MicroBatches, parts_from_here
 from tuning.batches import Batch, Plan
 from tuning.checkpoints import Checkpoints, Progress
 from tuning.combinations import refusal
 from tuning.config import Config
 from tuning.data import Data, load_data
-from tuning.device import choose_precision, needs_checkpointing
+from tuning.device import choose_precision, memory_free_bytes
 from tuning.distributed import Processes
 from tuning.errors import InputError, StoppedError
 from tuning.evaluation import Scorer, hold
 from tuning.events import EventLog, say, write_json
+from tuning.fitting import fit_run
 from tuning.holdings import Holdings
 from tuning.kernels import Choice, choose, facts_of, install
 from tuning.loss import SupervisedLoss
@@ -235,8 +236,9 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     )
     autocast = partial(autocast_in, precision, processes.device)
     installed = install(model, chosen, processes.device, autocast, virtual_tokens=is_virtual)
-    checkpointing = method.recomputes and needs_checkpointing(model, training, processes.device)
-    if checkpointing:
+    free = memory_free_bytes(processes.device)
+    fits = fit_run(model, config, plan, precision=precision, processes=processes, free=free)
+    if fits.recomputes:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     loss = objective.make_loss(
         model.train(), config, head_loss=installed.head_loss, tells_documents=installed.tells_rows
@@ -247,13 +249,13 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         partial(_lay_out, objective, data.train, tokenizer.pad_token_id),
         ahead=installed.choices.loading.what == "ahead",
     )
-    batches.parts = remembered_parts(files.output)
+    batches.parts = parts_from_here(files.output, fits.parts)
     return Run(
         config=config,
         files=files,
         processes=processes,
         precision=precision,
-        checkpointing=checkpointing,
+        checkpointing=fits.recomputes,
         tokenizer=tokenizer,
         data=data,
         loss=loss,
@@ -261,7 +263,7 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
         strategy=STRATEGIES[strategy](loss, decided, processes),
         plan=plan,
         batches=batches,
-        picked={"precision": number_format, **vars(installed.choices)},
+        picked={"precision": number_format, "memory": Choice(fits.what, fits.why), **vars(installed.choices)},
         stop=stop,
         events=events,
         progress=Progress(),
