@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from training_stage import JOBS
 
 from tuning.events import EventLog
 
@@ -34,3 +36,12 @@ def test_a_file_that_cannot_be_written_does_not_silence_stdout(
     with EventLog(Path("/dev/full")) as events, pytest.raises(OSError, match="No space left"):
         events.write("failed", message="why")
     assert json.loads(capsys.readouterr().out.removeprefix("@maas "))["message"] == "why"
+
+
+def test_every_event_is_on_the_page() -> None:
+    written = "".join(path.read_text() for path in (JOBS / "train.py", *JOBS.glob("tuning/*.py")))
+    events = set(re.findall(r'\bevents\.write\(\s*"(\w+)"', written))
+    page = (JOBS.parent / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page.partition("## Events")[2].partition("##")[0], re.M)
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == events
+    assert {"started", "step", "failed"} < events
