@@ -57,6 +57,11 @@ class Shape:
             return None
         return cls(hidden, query, key, inner, blocks, vocabulary, linear, parameters or counted)
 
+    @classmethod
+    def of_weights(cls, parameters: int) -> Shape:
+        """Without widths, for a model of which only the number of weights is known: a bound from below."""
+        return cls(0, 0, 0, 0, 1, 1, parameters, parameters)
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -100,7 +105,7 @@ PLAIN = Kept(0, 2, 1, 1)
 """What layers keep besides that are not lean (tuning/lean.py): the whole projection, and silu of the gate."""
 WORKING = Kept(0, 0, 0, 3)
 """What a block's backward pass has in hand at its widest: around the feed-forward part's gate."""
-SCALING = frozenset({"dora", "adalora", "ia3"})
+SCALING = frozenset({"dora", "adalora", "vera", "ia3"})
 """Methods that multiply layers' results by trained numbers, which are in fp32: twice as many, all in fp32."""
 
 
@@ -219,7 +224,10 @@ def _activations(shape: Shape, load: Load) -> int:
 def _kept_a_token(shape: Shape, load: Load) -> float:
     """Bytes that a block keeps of a token."""
     parts = [KEPT[load.method], *([DROPOUT] if load.dropout else []), *([] if load.lean else [PLAIN])]
-    size = load.width * (load.masked + sum(part.numbers(shape, load.rank) for part in parts))
+    numbers = load.masked + sum(part.numbers(shape, load.rank) for part in parts)
+    if shape.key < shape.query and (load.masked or load.device == "cpu"):
+        numbers += 2 * shape.query  # keys and values, repeated for each query
+    size = load.width * numbers
     if load.precision == "bf16" and (load.fp32_base or load.device == "cpu"):
         size += 2 * shape.hidden * (FP32 - BF16)  # norms read fp32
     if load.precision == "bf16" and load.fp32_base and load.device == "cpu":
