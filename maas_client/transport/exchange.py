@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -17,7 +16,7 @@ from maas_client.errors import ServiceError, SettingsError, UnavailableError
 from maas_client.transport.answer import Answer, read_answer
 from maas_client.transport.errorwords import one_line
 from maas_client.transport.redaction import quiet_http_logs, shown_url
-from maas_client.transport.trust import TrustedHosts, absolute, harmless
+from maas_client.transport.trust import TrustedHosts, absolute, harmless, parts_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
@@ -109,6 +108,8 @@ class Exchange:
         return None
 
     def _once(self, request: Request, authorize: Callable[[], Mapping[str, str]]) -> Answer:
+        if not parts_of(request.url).hostname:
+            raise ServiceError(f"{shown_url(request.url)} is no web address.", code="InvalidUrl")
         trusted = request.url in self._hosts
         headers = {**request.headers, **authorize()} if trusted else harmless(request.headers)
         try:
@@ -139,7 +140,7 @@ class Exchange:
 
 def _no_answer(error: httpx.HTTPError, url: str) -> ServiceError:
     """The error for a request that brought no answer."""
-    host = urlsplit(url).hostname or url
+    host = parts_of(url).hostname or url
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
         return ServiceError(

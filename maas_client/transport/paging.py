@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlunsplit
 
 from maas_client.transport.answer import Answer
-from maas_client.transport.trust import absolute
+from maas_client.transport.trust import absolute, parts_of
 
 _LINKS = ("nextlink", "@odata.nextlink", "odata.nextlink", "nextpagelink", "next")
 _LISTS = ("value", "data", "items")
@@ -57,7 +57,7 @@ def with_params(url: str, params: Mapping[str, str | int | None]) -> str:
     kept = {name: str(value) for name, value in params.items() if value is not None}
     if not kept:
         return url
-    parts = urlsplit(url)
+    parts = parts_of(url)
     old = [piece for piece in parts.query.split("&") if piece and not _is_named(piece, kept)]
     new = [f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in kept.items()]
     return urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join([*old, *new]), parts.fragment))

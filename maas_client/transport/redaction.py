@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from maas_client.transport.trust import parts_of
 
 HIDDEN = "***"
 
@@ -13,7 +15,8 @@ HIDDEN = "***"
 _NAMES = (
     r"api[-_]?key|ocp-apim-subscription-key|subscription-key|account[-_]?key|shared[-_]?access[-_]?key"
     r"|sharedaccesssignature|primary[-_]?key|secondary[-_]?key|key[12]|access[-_]?token|refresh[-_]?token"
-    r"|id[-_]?token|sas[-_]?token|client[-_]?secret|client[-_]?assertion|secret[-_]?text|secret|password|passwd|pwd"
+    r"|id[-_]?token|sas[-_]?token|client[-_]?secret|client[-_]?assertion|secret[-_]?text|secret|passwd|pwd"
+    r"|[a-z]*password|instrumentationkey|x-ms-encryption-key"
     r"|signature|sig|x-azureml-token|x-identity-header|identity_header|x-ms-authorization-auxiliary"
 )
 _BETWEEN = r"""\\?["']?\s*(?:=|:|%3[aA]|%3[dD])\s*"""
@@ -27,6 +30,9 @@ _QUERY = re.compile(r"(?P<label>[?&](?:key|code|token|[csh])=)[^&\s\"'<>#]+", re
 _JSON_TOKEN = re.compile(
     r"""(?P<label>["']token["']\s*:\s*)(?P<quote>["'])(?:(?!(?P=quote)).)*""", re.I | re.S
 )
+_JSON_KEY = re.compile(r"""(?P<label>["']key["']\s*:\s*)(?P<quote>["'])[\w+/=-]{32,}""", re.IGNORECASE)
+# Environment variables by the ends of their names.
+_VARIABLE = re.compile(r"(?P<label>\b[A-Z][A-Z0-9_]*_(?:TOKEN|KEY|SECRET|PASSWORD)\s*[=:]\s*)[^\s\"',;]+")
 _PLAIN_WORDS = r"(?:auth\w*|credentials?|tokens?|scheme|access|error|challenge|realm)\b(?![.\-_~+/=])"
 _SCHEMES = re.compile(
     rf"(?P<label>\b(?:bearer|sharedkey|sharedkeylite|sharedaccesssignature)\s+)(?!{_PLAIN_WORDS})[^\s\"',;<>]+",
@@ -43,6 +49,7 @@ _SHAPES = re.compile(
     r"|[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{31,37}"  # client secrets of Microsoft Entra
     r"|[A-Za-z0-9]{40,70}JQQJ99[A-Za-z0-9]{16,40}"  # keys of Azure AI services
     r"|\bsk-[A-Za-z0-9_-]{16,}"  # keys of OpenAI
+    r"|\bhf_[A-Za-z0-9]{30,}"  # tokens of Hugging Face
 )
 
 
@@ -59,7 +66,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     text = _AUTHORIZATION.sub(rf"\g<label>{HIDDEN}", text)
     text = _SCHEMES.sub(rf"\g<label>{HIDDEN}", text)
     text = _LABELED.sub(_hide_value, text)
-    text = _JSON_TOKEN.sub(_hide_value, text)
+    text = _JSON_KEY.sub(_hide_value, _JSON_TOKEN.sub(_hide_value, text))
+    text = _VARIABLE.sub(rf"\g<label>{HIDDEN}", text)
     text = _QUERY.sub(rf"\g<label>{HIDDEN}", text)
     return _SHAPES.sub(HIDDEN, text)
 
@@ -71,7 +79,7 @@ def _hide_value(match: re.Match[str]) -> str:
 
 def shown_url(url: str) -> str:
     """A URL fit for logs and errors: scheme, host and path; no query, no user, no fragment."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     return redact(
         f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
     )

@@ -17,11 +17,11 @@ class TrustedHosts:
     below it. A further host needs TLS, unless it is this machine."""
 
     def __init__(self, base_url: str, further: Collection[str] = ()) -> None:
-        self._base = urlsplit(base_url)
+        self._base = parts_of(base_url)
         self._further = tuple(host.lower() for host in further)
 
     def __contains__(self, url: object) -> bool:
-        parts = urlsplit(str(url))
+        parts = parts_of(str(url))
         if parts.username or parts.password or not parts.hostname:
             return False
         if _origin(parts) == _origin(self._base):
@@ -31,14 +31,27 @@ class TrustedHosts:
         return any(_matches(parts, host) for host in self._further)
 
 
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL; without a host where it is none, such as http://[x."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", url, "", "")
+
+
 def is_loopback(url: str) -> bool:
     """True for a URL on this machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    return parts_of(url).hostname in _LOOPBACK
 
 
 def absolute(base: str, url: str) -> str:
     """A URL that may be relative, a path or whole, seen from `base`. Whole ones come back as they are."""
-    return url if url.lower().startswith(("http://", "https://")) else urljoin(base, url)
+    if url.lower().startswith(("http://", "https://")):
+        return url
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return url
 
 
 def harmless(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from maas_client.errors import AccessDeniedError, RejectedError, ServiceError, UsageError
 from maas_client.transport.members import mapping_at, text_at
-from maas_client.transport.trust import is_loopback
+from maas_client.transport.trust import is_loopback, parts_of
 from maas_client.workspace.session import API_VERSION
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _account_url(properties: Mapping[str, Any], operation: str) -> str:
     protocol, account = text_at(properties, "protocol") or "https", text_at(properties, "accountName")
     suffix = text_at(properties, "endpoint") or "core.windows.net"
     url = f"{protocol}://{account}.blob.{suffix}".partition("#")[0]
-    if not (urlsplit(url).scheme == "https" or is_loopback(url)):
+    if not (parts_of(url).scheme == "https" or is_loopback(url)):
         raise ServiceError(
             f"Cannot {operation}: its storage account is not reached over https.",
             operation=operation,

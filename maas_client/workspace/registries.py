@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from maas_client.errors import NotFoundError, RejectedError, ServiceError
 from maas_client.transport.members import mapping_at, member, text_at
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.rest import Rest
-from maas_client.transport.trust import is_loopback
+from maas_client.transport.trust import is_loopback, parts_of
 
 if TYPE_CHECKING:
     from maas_client.workspace.session import Workspace
@@ -76,7 +76,7 @@ def _find_home(workspace: Workspace, registry: str) -> tuple[Rest, str]:
         ).mapping
     address = text_at(place, "primaryRegionResourceProviderUri").rstrip("/")
     is_safe = address.startswith("https://") or (workspace.cloud.is_loopback and is_loopback(address))
-    if not (is_safe and urlsplit(address).hostname):
+    if not (is_safe and parts_of(address).hostname):
         raise ServiceError(
             f"Cannot {operation}: {shown_url(address) or 'the answer'} is no address that may see a token.",
             operation=operation,

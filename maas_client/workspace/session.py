@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from maas_client.errors import PlanError, ServiceError
 from maas_client.transport.cloud import open_arm, open_cloud
@@ -17,7 +17,7 @@ from maas_client.transport.credential import open_credential
 from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.rest import Rest
-from maas_client.transport.trust import is_loopback
+from maas_client.transport.trust import is_loopback, parts_of
 from maas_client.transport.workspace import Workspace as MlWorkspace
 from maas_client.transport.workspace import find_target
 
@@ -137,7 +137,7 @@ class Workspace:
 
     def _safe(self, address: str) -> str:
         """The address, where it is one that leads to the service and to nobody between."""
-        parts = urlsplit(address)
+        parts = parts_of(address)
         is_local = self.cloud.is_loopback and is_loopback(address)
         if parts.hostname and (parts.scheme == "https" or is_local):
             return address

@@ -82,6 +82,16 @@ def test_a_next_page_elsewhere_gets_no_key() -> None:
     assert seen == {"management.azure.com": True, "evil.example": False}
 
 
+@pytest.mark.parametrize("link", ["http://[x", "https://management.azure.com:port/x"])
+def test_a_link_that_is_none_is_refused(link: str) -> None:
+    answers = iter([{"value": [1], "nextLink": link}])
+    with Rest(BASE, transport=httpx.MockTransport(lambda _: httpx.Response(200, json=next(answers)))) as rest:
+        found = rest.paging("/jobs", operation="list jobs")
+        assert next(found) == 1
+        with pytest.raises(ServiceError, match="no web address"):
+            next(found)
+
+
 def test_lists_of_the_openai_kind_go_on_after_the_last_id() -> None:
     ids = [f"ft-{number}" for number in range(5)]
 

@@ -48,6 +48,10 @@ PLACES = [
     '{{"key1":"{}"}}',
     '{{"token": "{}"}}',
     "password: {}",
+    '{{"adminUserPassword": "{}"}}',
+    "InstrumentationKey={};IngestionEndpoint=https://x",
+    "AZUREML_RUN_TOKEN={}",
+    "HF_TOKEN: {}",
     "https://user:{}@host/path",
     "sig%3D{}%26se%3D1",
 ]

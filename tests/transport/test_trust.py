@@ -35,6 +35,8 @@ ARM = TrustedHosts(
         ("https://localhost:8444/x", False),
         ("https://example.com", False),
         ("/relative", False),
+        ("http://[x", False),
+        ("https://management.azure.com:port/x", False),
         ("", False),
     ],
 )

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from maas_client.errors import NotFoundError, SettingsError
 from maas_client.transport.cloud import Cloud, open_arm, open_cloud
 from maas_client.transport.credential import AzureCredential, Credential, KeyCredential, open_credential
 from maas_client.transport.members import mapping_at, member, text_at
-from maas_client.transport.trust import is_loopback
+from maas_client.transport.trust import is_loopback, parts_of
 
 if TYPE_CHECKING:
     import httpx
@@ -50,7 +50,7 @@ class Resource:
     @property
     def host(self) -> str:
         """The host of the address, without a port: the one of a simulator changes with every start."""
-        return urlsplit(self.endpoint).hostname or self.endpoint
+        return parts_of(self.endpoint).hostname or self.endpoint
 
 
 def find_resource(settings: Settings) -> Resource:
@@ -62,7 +62,7 @@ def find_resource(settings: Settings) -> Resource:
     if not address:
         raise SettingsError("The Foundry resource is not set.", hint=_UNSET_HINT)
     endpoint = address.partition("/openai")[0].rstrip("/")
-    host = urlsplit(endpoint).hostname or ""
+    host = parts_of(endpoint).hostname or ""
     project = endpoint.partition("/api/projects/")[2].partition("/")[0]
     return Resource(host.partition(".")[0], endpoint, _scope(host, bool(project)), project)
 
@@ -206,10 +206,10 @@ def _is_at(row: Mapping[str, Any], resource: Resource) -> bool:
         return True
     more = mapping_at(row, "properties", "endpoints").values()
     addresses = [text_at(row, "properties", "endpoint"), *(each for each in more if isinstance(each, str))]
-    ours = urlsplit(resource.endpoint)
+    ours = parts_of(resource.endpoint)
     wanted = ours.netloc if is_loopback(resource.endpoint) else ours.hostname
     return any(
-        wanted == (urlsplit(each).netloc if is_loopback(each) else urlsplit(each).hostname)
+        wanted == (parts_of(each).netloc if is_loopback(each) else parts_of(each).hostname)
         for each in addresses
     )
 
