@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.command import CommandJob, Input, JsonFile
+from maas_client.estimate import Estimate
 from maas_client.spec import JobSpec
 
 _CHUNK_BYTES = 1 << 20
@@ -32,7 +33,8 @@ class Plan:
 
     `hashes` names what went into `fingerprint` (data, code, config, base_model): equal fingerprints are equal
     runs. `number` tells apart deliberate repetitions of the same run. `cost` is a sentence; unknown is said
-    as unknown. `is_free` is True only where nothing bills.
+    as unknown. `is_free` is True only where nothing bills. `estimate` is None where a service decides on
+    what it trains, and for what does not train.
     """
 
     spec: JobSpec
@@ -45,6 +47,7 @@ class Plan:
     hashes: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     number: int = field(default=1)
+    estimate: Estimate | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +71,7 @@ class Plan:
             "outputs": list(self.job.outputs),
             "steps": [{"verb": step.verb, "what": step.what, "detail": step.detail} for step in self.steps],
             "cost": self.cost,
+            "estimate": self.estimate.to_dict() if self.estimate else None,
             "hashes": dict(self.hashes),
             "warnings": list(self.warnings),
         }

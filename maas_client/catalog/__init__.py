@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from maas_client.catalog.facts import Fact, Source, read_sources
-from maas_client.catalog.machines import Gpu, Price, read_gpu, read_price
+from maas_client.catalog.machines import Gpu, Peak, Price, read_gpu, read_peak, read_price
 from maas_client.catalog.models import FACT_NAMES, Lifecycle, Model, read_model
 from maas_client.catalog.routes import ROUTES, Access, Refusal, Route, RouteName, region_name
 from maas_client.errors import PlanError
@@ -23,6 +23,7 @@ __all__ = [
     "Gpu",
     "Lifecycle",
     "Model",
+    "Peak",
     "Price",
     "Refusal",
     "Route",
@@ -33,6 +34,7 @@ __all__ = [
     "gpus",
     "lookup",
     "models",
+    "peak",
     "price",
     "region_name",
 ]
@@ -59,6 +61,13 @@ def gpus() -> tuple[Gpu, ...]:
     data = _read("gpus.json")
     sources = read_sources(data["sources"])
     return tuple(read_gpu(row, sources) for row in data["gpus"])
+
+
+@cache
+def _peaks() -> dict[str, Peak]:
+    data = _read("gpus.json")
+    sources = read_sources(data["sources"])
+    return {row["gpu_model"]: read_peak(row, sources) for row in data["peaks"]}
 
 
 @cache
@@ -99,6 +108,11 @@ def find_gpu(name: str) -> Gpu:
         message = f"The catalog has no GPU size named {name!r}."
         raise PlanError(message, hint=hint or "`maas models gpus` shows every size.")
     return gpu
+
+
+def peak(gpu_model: str) -> Peak | None:
+    """What one GPU of that model multiplies at most, or None where no source tells."""
+    return _peaks().get(gpu_model)
 
 
 def price(name: str) -> Price | None:

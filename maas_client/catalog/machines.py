@@ -23,6 +23,11 @@ class Gpu:
     sources: tuple[Source, ...]
     note: str = ""
 
+    @property
+    def bytes_each(self) -> int:
+        """Memory of one GPU."""
+        return (self.gpu_memory_gib << 30) // self.gpus
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
         return {
@@ -36,6 +41,20 @@ class Gpu:
             "sources": [source.to_dict() for source in self.sources],
             "note": self.note,
         }
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a GPU multiplies at most: dense matrix products. `bf16_tflops` None: it does not multiply bf16.
+
+    `fp32_tflops` counts products of fp32 numbers as the scripts make them: as TF32 where the GPU has that.
+    """
+
+    gpu_model: str
+    bf16_tflops: float | None
+    fp32_tflops: float
+    source: Source
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,11 @@ class Price:
 def read_gpu(data: Mapping[str, Any], sources: Mapping[str, Source]) -> Gpu:
     """One size of gpus.json."""
     return Gpu(**{**data, "sources": tuple(sources[key] for key in data["sources"])})
+
+
+def read_peak(data: Mapping[str, Any], sources: Mapping[str, Source]) -> Peak:
+    """One line of the peaks of gpus.json."""
+    return Peak(**{**data, "source": sources[data["source"]]})
 
 
 def read_price(data: Mapping[str, Any], sources: Mapping[str, Source]) -> Price | None:

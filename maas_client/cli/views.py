@@ -27,6 +27,7 @@ def plan_view(plan: Plan, checks: Sequence[Check] = ()) -> Page:
         f"target    {plan.target}",
         *([f"command   {plan.job.command}"] if plan.job.command else []),
         f"cost      {plan.cost}",
+        *(f"{heading:8}  {words}" for heading, words in (plan.estimate.lines() if plan.estimate else ())),
     ]
     answers: list[str | Table] = ["", checks_view(checks)] if checks else []
     return Page(*lines, "", steps, *(f"warning: {one}" for one in plan.warnings), *answers)

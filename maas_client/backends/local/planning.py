@@ -12,11 +12,13 @@ from pathlib import Path
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.local.preparation import cores
-from maas_client.backends.modelfiles import Weights, check_model
+from maas_client.backends.modelfiles import check_model
+from maas_client.backends.sizing import memory_warnings, size_up_here
 from maas_client.backends.trainables import Trainables, check_method
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, JsonFile, training_command
 from maas_client.errors import PlanError
+from maas_client.estimate import Estimate, size
 from maas_client.plan import Plan, PlanStep, job_hashes
 from maas_client.spec import JobSpec
 
@@ -31,8 +33,6 @@ _MODULES = {
 _FP32_BYTES = 4
 _ADAM_COPIES = 3
 """Weights and two moments of AdamW."""
-_RUNTIME_BYTES = 600 << 20
-"""What python with torch and transformers takes before any model is loaded."""
 
 
 def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
@@ -45,6 +45,7 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
     trained = check_method(spec, weights) if trains else None
+    estimate = size_up_here(spec, weights, trained, _free_memory()) if trains else None
     return Plan(
         spec=spec,
         backend="local",
@@ -54,7 +55,8 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
         cost=COST,
         is_free=True,
         hashes=job_hashes(job),
-        warnings=tuple(_warnings(spec, job, weights, trained, home)),
+        warnings=tuple(_warnings(spec, job, trained, estimate, home)),
+        estimate=estimate,
     )
 
 
@@ -109,7 +111,7 @@ def _steps(job: CommandJob, spec: JobSpec, trained: Trainables | None) -> tuple[
 
 
 def _warnings(
-    spec: JobSpec, job: CommandJob, weights: Weights | None, trained: Trainables | None, home: Path
+    spec: JobSpec, job: CommandJob, trained: Trainables | None, estimate: Estimate | None, home: Path
 ) -> Iterator[str]:
     """What may go wrong, a sentence each. Raises PlanError where the disk cannot hold the run."""
     if spec.distributed.processes > cores():
@@ -119,8 +121,8 @@ def _warnings(
         yield f"{model} is not in the Hugging Face cache; it will be downloaded first."
     numbers = trained.trained if trained else 0
     yield from _disk_warnings(spec, numbers, home)
-    if weights is not None:
-        yield from _memory_warnings(spec, weights, numbers)
+    if estimate is not None:
+        yield from memory_warnings(estimate)
 
 
 def _in_hub_cache(model: str) -> bool:
@@ -138,21 +140,13 @@ def _disk_warnings(spec: JobSpec, trained: int, home: Path) -> Iterator[str]:
     if free < need:
         hint = "Make room, or lower training.keep_checkpoints."
         raise PlanError(
-            f"The run needs about {_size(need)} at {place}, where {_size(free)} are free.", hint=hint
+            f"The run needs about {size(need)} at {place}, where {size(free)} are free.", hint=hint
         )
     if free < 2 * need:
-        yield f"The run needs about {_size(need)} of the {_size(free)} that are free at {place}."
+        yield f"The run needs about {size(need)} of the {size(free)} that are free at {place}."
 
 
-def _memory_warnings(spec: JobSpec, weights: Weights, trained: int) -> Iterator[str]:
+def _free_memory() -> int:
     import psutil
 
-    adam = trained * _FP32_BYTES * _ADAM_COPIES
-    each = weights.parameters * _FP32_BYTES + adam + _RUNTIME_BYTES
-    need, free = each * spec.distributed.processes, int(psutil.virtual_memory().available)
-    if need > free:
-        yield f"Training takes about {_size(need)} of memory and more; {_size(free)} are free."
-
-
-def _size(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"
+    return int(psutil.virtual_memory().available)

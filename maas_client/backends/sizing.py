@@ -1,0 +1,216 @@
+"""What a run would take of memory and time, on GPUs of Azure or on this machine, and the smallest size.
+
+The memory is the training script's own model (jobs/tuning/footprint.py). Nothing is asked and torch is not
+imported. docs/memory.md says what is counted and how well it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from maas_client.backends.modelfiles import Weights
+from maas_client.backends.trainables import Trainables
+from maas_client.bundled import tuning_module
+from maas_client.catalog import Gpu, Model, gpus, lookup, peak, price
+from maas_client.errors import PlanError
+from maas_client.estimate import RESIDENT, Estimate, Memory, size
+from maas_client.spec import JobSpec
+
+USABLE = 0.9
+"""Of a GPU's memory: the rest goes to the driver, and to holes between tensors."""
+UNKNOWN_MODEL = "the model is neither a folder nor in the catalog"
+UNKNOWN_WIDTHS = "neither the model's config nor the catalog tells its widths"
+NO_SIZE = "no size of machines is named that the catalog knows"
+NO_SPEED = "how fast this processor computes shows in the run's first steps"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run computes on: `bytes_each` for each of its processes, None where unknown; `has_bf16`: a GPU
+    that multiplies bf16.
+    """
+
+    is_gpu: bool
+    bytes_each: int | None
+    has_bf16: bool = False
+
+
+def size_up_gpus(
+    spec: JobSpec, weights: Weights | None, trained: Trainables | None, gpu: Gpu | None
+) -> Estimate:
+    """The estimate for machines of Azure; `gpu` None: their size is unknown. Raises PlanError.
+
+    That is where what a GPU must hold between steps is more than it has room for.
+    """
+    work = Work.of(spec, weights, trained)
+    if work is None:
+        return Estimate(UNKNOWN_MODEL, UNKNOWN_MODEL)
+    machine = machine_of(gpu) if gpu else Machine(True, None, has_bf16=True)
+    memory = replace(work.memory(machine), smallest=work.smallest())
+    if gpu is None:
+        return Estimate(memory, NO_SIZE)
+    _require_room(spec, memory, gpu)
+    if not work.has_widths:
+        return Estimate(memory, UNKNOWN_WIDTHS)
+    from maas_client.backends.duration import time_of  # it reads rows, which not every plan needs
+
+    return Estimate(memory, time_of(spec, work.shape, memory, gpu))
+
+
+def size_up_here(
+    spec: JobSpec, weights: Weights | None, trained: Trainables | None, free_bytes: int
+) -> Estimate:
+    """The estimate for this machine's processors, of whose memory so much is free."""
+    work = Work.of(spec, weights, trained)
+    if work is None:
+        return Estimate(UNKNOWN_MODEL, NO_SPEED)
+    machine = Machine(False, free_bytes // spec.distributed.processes)
+    return Estimate(replace(work.memory(machine), smallest=work.smallest()), NO_SPEED)
+
+
+def memory_warnings(estimate: Estimate, size_name: str | None = None) -> Iterator[str]:
+    """A sentence where the memory may not suffice."""
+    memory = estimate.memory
+    if isinstance(memory, str) or memory.available is None or memory.fits:
+        return
+    instead = f"; the smallest size of Azure for it is {memory.smallest}" if memory.smallest else ""
+    where = f"a GPU of {size_name}" if size_name else f"each {memory.device}"
+    need = f"{'at least' if memory.at_least else 'about'} {size(memory.peak)}"
+    yield (
+        f"Training takes {need} of memory, and {where} has {size(memory.available)}: the script would halve "
+        f"its micro-batches until they fit, if they ever do{instead}."
+    )
+
+
+def _require_room(spec: JobSpec, memory: Memory, gpu: Gpu) -> None:
+    if memory.resident <= USABLE * gpu.bytes_each:
+        return
+    instead = f"The smallest size for this job is {memory.smallest}; " if memory.smallest else ""
+    method = "lora or qlora" if spec.method.name == "full" else "qlora"
+    raise PlanError(
+        f"{gpu.name} is too small: a GPU has {size(gpu.bytes_each)}, and parameters, gradients and optimizer "
+        f"of this job alone take {size(memory.resident)}.",
+        hint=f"{instead}method {method} takes less.",
+    )
+
+
+def machine_of(gpu: Gpu) -> Machine:
+    """A GPU of a size, as far as a run depends on it."""
+    known = peak(gpu.gpu_model)
+    has_bf16 = known is not None and known.bf16_tflops is not None
+    return Machine(True, gpu.bytes_each, has_bf16)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job ready to be put on machines; without widths, `shape` only counts the weights."""
+
+    spec: JobSpec
+    shape: Any
+    trained: Trainables
+    is_lean: bool
+    has_widths: bool
+
+    @classmethod
+    def of(cls, spec: JobSpec, weights: Weights | None, trained: Trainables | None) -> Work | None:
+        """None for a model of which nothing is known."""
+        if trained is None:
+            return None
+        model = lookup(spec.model)
+        if weights is not None:
+            config, parameters, names = weights.config, weights.parameters, list(weights.linear_layers())
+        elif model is not None:
+            config, parameters = _config_of(model), int(model.parameters.value or 0)
+            names = list(model.linear_modules.value or ())
+        else:
+            return None
+        kind = tuning_module("footprint").Shape
+        shape = kind.of(config, parameters)
+        is_fused = any(name.endswith("gate_up_proj") for name in names)
+        return cls(spec, shape or kind.of_weights(parameters), trained, is_fused, shape is not None)
+
+    def memory(self, machine: Machine) -> Memory:
+        """What it takes there; activations are recomputed where the job says so, or where they must be."""
+        asked = self.spec.training.gradient_checkpointing
+        memory = self._memory(machine, recomputes=asked is True)
+        can = tuning_module("methods").METHODS[self.spec.method.name].recomputes
+        return (
+            self._memory(machine, recomputes=True) if asked == "auto" and can and not memory.fits else memory
+        )
+
+    def _memory(self, machine: Machine, *, recomputes: bool) -> Memory:
+        load = replace(self._load(machine), recomputes=recomputes)
+        took = tuning_module("footprint").footprint(self.shape, load)
+        return Memory(
+            device="GPU" if machine.is_gpu else "process",
+            peak=took.peak,
+            parts=took.parts() if self.has_widths else {name: vars(took)[name] for name in RESIDENT},
+            precision=load.precision,
+            recomputes=recomputes,
+            available=machine.bytes_each,
+            usable=USABLE if machine.is_gpu else 1.0,
+            offloaded=took.offloaded,
+            at_least=not self.has_widths,
+        )
+
+    def smallest(self) -> str | None:
+        """The GPU size of least memory, and of these the cheapest, on which it fits."""
+        fitting = [gpu for gpu in gpus() if self.has_widths and self._fits(gpu)]
+        return min(fitting, key=_order).name if fitting else None
+
+    def _fits(self, gpu: Gpu) -> bool:
+        if gpu.gpus < self.spec.distributed.processes:
+            return False
+        memory = self.memory(machine_of(gpu))
+        in_ram = memory.offloaded * self.spec.distributed.processes
+        return memory.fits and in_ram <= USABLE * (gpu.ram_gib << 30)
+
+    def _load(self, machine: Machine) -> Any:
+        """The job as jobs/tuning/footprint.py takes it: sequences as long as may be, all tokens with loss."""
+        spec, training = self.spec, self.spec.training
+        method = tuning_module("methods").METHODS[spec.method.name]
+        virtual = spec.method.virtual_tokens if not method.is_mergeable and method.is_adapter else 0
+        rows = training.batch_size * (2 if training.objective == "dpo" else 1)
+        prefers_bf16 = training.precision == "auto" and machine.has_bf16
+        config = spec.script_config()["distributed"]
+        return tuning_module("footprint").Load(
+            method=spec.method.name,
+            trained=self.trained.trained,
+            tokens=rows * training.max_length,
+            targets=rows * training.max_length,
+            rows=rows,
+            virtual_tokens=virtual,
+            masked=training.max_length + virtual if virtual else 0,
+            rank=spec.method.rank,
+            dropout=spec.method.dropout > 0,
+            quantization=self.trained.quantization,
+            precision="bf16" if prefers_bf16 or training.precision == "bf16" else "fp32",
+            fp32_base=method.fp32_base,
+            moments=method.moments,
+            accumulates=training.gradient_accumulation > 1,
+            lean=self.is_lean and spec.distributed.strategy != "zero3",
+            device="cuda" if machine.is_gpu else "cpu",
+            strategy=spec.distributed.strategy,
+            processes=config["processes"],
+            offload=spec.distributed.offload if machine.is_gpu else "none",
+        )
+
+
+def _order(gpu: Gpu) -> tuple[float, ...]:
+    found = price(gpu.name)
+    return (gpu.gpu_memory_gib, found.usd_per_hour if found else float("inf"), gpu.vcpus)
+
+
+def _config_of(model: Model) -> Mapping[str, Any]:
+    """The facts of the catalog by the names of a config.json; unknown ones are left out."""
+    facts = {
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.attention_heads,
+        "num_key_value_heads": model.key_value_heads,
+        "intermediate_size": model.intermediate_size,
+        "vocab_size": model.vocabulary_size,
+    }
+    return {name: fact.value for name, fact in facts.items() if fact.value is not None}
