@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.check import Check
@@ -73,6 +73,7 @@ def rehearsals(draw: st.DrawFn) -> tuple[Events, Events, list[Preemption]]:
     return straight, *interrupted(straight, lost)
 
 
+@settings(deadline=None)
 @given(rehearsals())
 def test_a_run_that_goes_on_from_its_checkpoints_is_proven(case: tuple[Any, Any, Any]) -> None:
     straight, other, lost = case
@@ -84,6 +85,7 @@ def test_a_run_that_goes_on_from_its_checkpoints_is_proven(case: tuple[Any, Any,
     assert verdict.to_dict()["proven"]
 
 
+@settings(deadline=None)
 @given(rehearsals(), st.data())
 def test_any_changed_loss_and_any_changed_row_is_found(
     case: tuple[Any, Any, Any], data: st.DataObject
