@@ -80,8 +80,19 @@ def choose(facts: DeviceFacts, *, precision: str, strategy: str, virtual_tokens:
         if facts.kind == "cuda"
         else Choice("in turn", "on a CPU nothing is faster meanwhile"),
         optimizer=Choice("fused AdamW", "one pass over weights and moments"),
-        compiling=Choice("no", "the layers' passes are few already, and lengths change from step to step"),
+        compiling=_compiling(facts, strategy),
     )
+
+
+def _compiling(facts: DeviceFacts, strategy: str) -> Choice:
+    """torch.compile pays where the same passes come again and again, and nothing else has fused them."""
+    if strategy in SHARDS_MODEL:
+        return Choice("no", "layers whose weights come and go would be compiled in pieces")
+    if facts.kind == "cuda":
+        return Choice(
+            "no", "the passes are fused kernels already, and lines have another length in each step"
+        )
+    return Choice("no", "it takes up to 80 s, and has little to add to layers of few passes")
 
 
 def _attention(facts: DeviceFacts, precision: str, virtual_tokens: bool) -> Choice:

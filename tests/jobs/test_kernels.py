@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from test_batches import make_row
-from transformers import AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
 
-from tuning.attention import use_packed_attention
+from tuning.attention import PACKED, use_masked_attention, use_packed_attention, why_not_packed
 from tuning.batches import lay_out
 from tuning.config import MethodConfig
 from tuning.decoding import decode
@@ -99,9 +100,9 @@ def test_a_model_that_scales_its_logits_keeps_its_own_loss(mini_model: Path) -> 
 @pytest.mark.parametrize("lean", [False, True])
 def test_packed_attention_sees_one_row_at_a_time(mini_model: Path, recomputes: bool, lean: bool) -> None:
     model, packed = load(mini_model).train(), load(mini_model).train()
-    use_packed_attention(packed)
     if lean:
-        make_lean(packed)
+        assert make_lean(packed) == 5 + 4
+    use_packed_attention(packed)
     if recomputes:
         packed.gradient_checkpointing_enable({"use_reentrant": False})
     batch = lay_out([make_row(length, length, supervised=length) for length in (24, 10, 7, 5)], pad_id=0)
@@ -121,3 +122,64 @@ def test_packed_attention_generates_as_before(mini_model: Path, tmp_path: Path) 
     assert decode(packed, prompts, **told) == decode(model, prompts, **told)
     packed.save_pretrained(tmp_path)
     assert load(tmp_path).config._attn_implementation == "sdpa", "what a run computes with is not saved"
+
+
+def small_phi3(**parts: Any) -> Any:
+    torch.manual_seed(2)
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    return Phi3ForCausalLM(Phi3Config(**shape, num_attention_heads=2, pad_token_id=0, **parts))
+
+
+def why_not(model: Any) -> str | None:
+    return why_not_packed(model, torch.device("cpu"), nullcontext)
+
+
+def test_a_model_attends_packed_only_where_its_logits_stay(mini_model: Path) -> None:
+    model = METHODS["lora"].prepare(load(mini_model), MethodConfig(rank=4), 10)
+    assert why_not(model) is None
+    assert model.config._attn_implementation == "sdpa", "asking changes nothing"
+    model.config.layer_types = ["full_attention", "chunked_attention"]
+    assert why_not(model) == "the model has attention of another kind (chunked_attention)"
+    eager = load(mini_model, attn_implementation="eager")
+    assert why_not(eager) == "the model computes its attention its own way (eager)"
+
+
+def test_a_model_that_does_not_pass_positions_on_keeps_masks() -> None:
+    """Where a loss does not tell rows' ends, nothing else would keep them apart."""
+    model = small_phi3()
+    for part in model.modules():
+        if type(part).__name__ == "Phi3Attention":
+            part.forward = without_positions(part.forward)
+    assert why_not(model) == "the model's logits would change"
+    assert model.config._attn_implementation == "sdpa"
+
+
+def without_positions(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(**given: Any) -> Any:
+        given.pop("position_ids")
+        return forward(**given)
+
+    return call
+
+
+def test_what_is_chosen_for_a_gpu_is_put_in_place(mini_model: Path) -> None:
+    model = load(mini_model)
+    chosen = choose(H100, precision="bf16", strategy="none", virtual_tokens=False)
+    into = install(model, chosen, torch.device("cpu"), nullcontext, virtual_tokens=False)
+    assert (into.choices.attention.what, model.config._attn_implementation) == (PACKED, PACKED)
+    assert into.tells_rows
+    use_masked_attention(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_flash_kernels_are_called_as_this_pytorch_knows_them(kv_heads: int, window: int | None) -> None:
+    """Without a GPU: tensors without numbers go through the kernel's declaration."""
+    use_packed_attention(small_phi3())
+    attend = AttentionInterface._global_mapping[PACKED]
+    query = torch.empty(2, 4, 8, 16, device="meta", dtype=torch.bfloat16)
+    key = torch.empty(2, kv_heads, 8, 16, device="meta", dtype=torch.bfloat16)
+    told = {"cu_seq_lens_q": torch.empty(4, dtype=torch.int32, device="meta"), "max_length_q": 8}
+    out, _ = attend(torch.nn.Module(), query, key, key, None, sliding_window=window, **told)
+    assert out.shape == (2, 8, 4, 16)
