@@ -18,6 +18,7 @@ from maas_client.cli import (
     registered,
     rehearse,
     runs,
+    scoring,
     setup,
     simulate,
     watch,
@@ -44,7 +45,7 @@ app.command(rich_help_panel=JOB)(jobs.submit)
 app.command(rich_help_panel=JOB)(jobs.run)
 app.add_typer(runs.app, name="runs", rich_help_panel=JOB)
 app.command(rich_help_panel=JOB)(watch.watch)
-app.command("eval", rich_help_panel=RESULT)(runs.evaluate)
+app.command("eval", rich_help_panel=RESULT)(scoring.evaluate)
 app.command(rich_help_panel=RESULT)(deploy.register)
 app.command(rich_help_panel=SERVE)(deploy.deploy)
 app.add_typer(endpoints.app, name="endpoints", rich_help_panel=SERVE)

@@ -1,4 +1,4 @@
-"""`maas runs ...` and `maas eval`: look at runs, steer them, and take what they made."""
+"""`maas runs ...`: look at runs, steer them, and take what they made."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maas_client.cli.consent import confirm_cost, confirm_plan
+from maas_client.cli.consent import confirm_cost
 from maas_client.cli.options import DryRun, Yes
 from maas_client.cli.output import Output, OutputFormat, emit, machine_readable, say, say_target, table
 from maas_client.cli.replay import replay
-from maas_client.cli.views import metrics_view, plan_view
 
 if TYPE_CHECKING:
     from maas_client.backend import Backend
@@ -203,49 +202,6 @@ def download(
 
 
 app.command()(replay)
-
-
-def evaluate(
-    what: Annotated[
-        str, typer.Argument(help="A run (id, job name or `last`) or a registered model (name:version).")
-    ] = "last",
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Rows to score, in the format of the training file.")
-    ] = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    output: Output = OutputFormat.TABLE,
-) -> None:
-    """Show what training changed on the held-out rows, or score a model on other rows with --data."""
-    project = _project()
-    record = _run_behind(project, what)
-    if data is None:
-        result = project.artifact(record).result
-        if not result:
-            say("The service measured nothing; score the model on rows of your own with --data.")
-        emit(dict(result), metrics_view(result))
-        return
-    plan = project.plan_evaluation(record, data)
-    if dry_run:
-        emit(plan.to_dict(), plan_view(plan))
-        return
-    from maas_client.dashboard.live import watch_run
-    from maas_client.journey import require_success
-
-    if not plan.is_free:
-        say_target(plan.target)
-        confirm_plan(plan, yes=yes)
-    scoring = project.submit(plan)
-    require_success(scoring, watch_run(project, scoring))
-    result = project.artifact(scoring).result
-    emit(dict(result), metrics_view(result))
-
-
-def _run_behind(project: Project, what: str) -> RunRecord:
-    """The run that a key names: a run itself, or the run that a registered model came from."""
-    if ":" in what and "://" not in what:
-        return project.find(project.model(what).lineage.run)
-    return project.find(what)
 
 
 def _project() -> Project:

@@ -1,4 +1,4 @@
-"""maas runs replay: a real run's first losses, computed again by the script that travels with the package."""
+"""What is asked of a real run: its first losses again (maas runs replay), and if it got better (eval)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cli.shell import maas
 
 
 @pytest.mark.slow
-def test_a_run_is_replayed_and_what_is_not_the_same_exits_with_1(
+def test_a_run_is_replayed_and_measured_and_what_is_not_so_exits_with_1(
     empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAAS_HOME", str(empty_home / "home"))
@@ -27,7 +27,7 @@ def test_a_run_is_replayed_and_what_is_not_the_same_exits_with_1(
     assert ended.returncode == 0, ended.stderr
     head, *steps, verdict = ended.stdout.splitlines()
     assert head.split() == ["STEP", "LOSS", "THEN", "LOSS", "NOW", "DIFFERENCE"]
-    assert [line.split()[0] for line in steps] == ["1", "2", "3"]
+    assert [line.split()[0] for line in steps] == ["1", "2", "3"], ended.stdout
     assert verdict == "The losses are the same: largest relative difference 0, accepted 0."
 
     value = json.loads(capsule.read_text())
@@ -44,3 +44,15 @@ def test_a_run_is_replayed_and_what_is_not_the_same_exits_with_1(
     ended = maas("runs", "replay")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert "left no capsule." in ended.stderr
+
+    result = capsule.with_name("result.json")
+    measured = json.loads(result.read_text())
+    for low, code in ((0.1, 0), (-0.1, 1), (None, 2)):
+        change = low and {"difference": 0.2, "low": low, "high": 0.3, "level": 0.95}
+        result.write_text(json.dumps({**measured, "change": change}))
+        ended = maas("eval", "card-support", "--require-better")
+        assert ended.returncode == code
+        assert ("is not sure that accuracy got better" in ended.stderr) == (code == 1)
+        assert maas("eval", "card-support").returncode == 0
+    ended = maas("eval", "card-support", "--data", "card-support/test.jsonl", "--require-better")
+    assert (ended.returncode, ended.stdout) == (2, "")
