@@ -22,6 +22,12 @@ RENEWED_BEFORE_S = 300.0
 _PROBLEM = re.compile(r"AADSTS\d+")
 _CORRELATION = re.compile(r"Correlation ID:\s*([0-9a-fA-F-]{36})")
 _TRACE = re.compile(r"\s*(?:Trace ID|Correlation ID|Timestamp):.*", re.DOTALL)
+_ATTEMPT = re.compile(r"^\s*(\w+Credential): Authentication failed: (\S.*)$", re.MULTILINE)
+_NO_WAY = re.compile(
+    r"HTTPS?Connection|Failed to (?:resolve|establish)|Max retries|Connection (?:refused|reset|aborted)"
+    r"|timed out|Name or service not known|getaddrinfo",
+    re.IGNORECASE,
+)
 _TENANT_HINT = "Set AZURE_TENANT_ID to the tenant of the subscription, or `az login --tenant`."
 _EXPIRED_HINT = "Make a new secret for the app registration and set AZURE_CLIENT_SECRET."
 _HINTS = {
@@ -192,7 +198,9 @@ def _sign_in_failure(error: Exception) -> ServiceError:
         )
     text = str(error)
     names = {cls.__name__ for cls in type(error).__mro__}
-    if isinstance(error, OSError) or names & {"ServiceRequestError", "ServiceResponseError"}:
+    refused = _ATTEMPT.search(text)
+    is_cut_off = refused is not None and _NO_WAY.search(refused[2]) is not None
+    if isinstance(error, OSError) or is_cut_off or names & {"ServiceRequestError", "ServiceResponseError"}:
         return UnavailableError(
             "Cannot sign in to Azure: the sign-in service cannot be reached.",
             hint="Check the network, the proxy (HTTPS_PROXY) and the certificates (REQUESTS_CA_BUNDLE).",
@@ -204,7 +212,9 @@ def _sign_in_failure(error: Exception) -> ServiceError:
         said = (
             "no Azure credential works here" if names & {"CredentialUnavailableError"} else "it was refused"
         )
-        if "ChainedTokenCredential" in text or "DefaultAzureCredential" in text or "\n" in text.strip():
+        if refused is not None:
+            said = f"{refused[1]} was refused: {one_line(refused[2]).rstrip('. ')}"
+        elif "ChainedTokenCredential" in text or "DefaultAzureCredential" in text or "\n" in text.strip():
             said = "no Azure credential works here"
         code, hint = "CredentialUnavailable", SIGN_IN
     else:

@@ -194,8 +194,8 @@ class Rest:
                 claims = _challenge(answer)
                 answer = self._exchange.send(request, lambda: self._authorization(fresh=True, claims=claims))
         except ServiceError as error:
-            error.operation = error.operation or operation
-            error.request_id = error.request_id or identity
+            if not error.operation:  # it went out; a failed sign-in names its own
+                error.operation, error.request_id = operation, error.request_id or identity
             return None, error
         milliseconds = 1000 * (time.monotonic() - began)
         ids = ", ".join(answer.request_ids)

@@ -146,6 +146,13 @@ def test_what_entra_refuses_is_one_sentence(number: int, said: str, hint: str) -
             ClientAuthenticationError("DefaultAzureCredential failed to retrieve a token\nA: x\nB: y"),
             AccessDeniedError,
         ),
+        (
+            ClientAuthenticationError(
+                "DefaultAzureCredential failed\n\tEnvironmentCredential: Authentication "
+                "failed: HTTPSConnection(host='login.microsoftonline.com', port=443): Failed to resolve"
+            ),
+            UnavailableError,
+        ),
         (ServiceRequestError("Failed to resolve login.microsoftonline.com"), UnavailableError),
         (OSError("no route"), UnavailableError),
         (ValueError("bad tenant"), AccessDeniedError),
@@ -157,6 +164,12 @@ def test_other_failures_too(error: Exception, kind: type[ServiceError]) -> None:
     assert type(caught.value) is kind
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_a_credential_that_was_tried_and_refused_is_named() -> None:
+    text = "It failed\n\tEnvironmentCredential: Authentication failed: bad certificate.\n\tB: x"
+    with pytest.raises(AccessDeniedError, match=r"EnvironmentCredential was refused: bad certificate\.$"):
+        credential(Source(Sleeper(START), error=ClientAuthenticationError(text))).token(SCOPE)
 
 
 def test_secrets_are_in_no_error_and_no_repr() -> None:
