@@ -20,7 +20,7 @@ from maas_client.spec import JobSpec
 
 USABLE = 0.9
 """Of a GPU's memory: the rest goes to the driver, and to holes between tensors."""
-UNKNOWN_MODEL = "the model is neither a folder nor in the catalog"
+UNKNOWN_MODEL = "the model is no folder here, and the catalog does not know its layers"
 UNKNOWN_WIDTHS = "neither the model's config nor the catalog tells its widths"
 NO_SIZE = "no size of machines is named that the catalog knows"
 NO_SPEED = "how fast this processor computes shows in the run's first steps"
@@ -51,7 +51,7 @@ def size_up_gpus(
     memory = replace(work.memory(machine), smallest=work.smallest())
     if gpu is None:
         return Estimate(memory, NO_SIZE)
-    _require_room(spec, memory, gpu)
+    _require_room(memory, gpu, is_quantized=work.trained.quantization != "none")
     if not work.has_widths:
         return Estimate(memory, UNKNOWN_WIDTHS)
     from maas_client.backends.duration import time_of  # it reads rows, which not every plan needs
@@ -60,39 +60,39 @@ def size_up_gpus(
 
 
 def size_up_here(
-    spec: JobSpec, weights: Weights | None, trained: Trainables | None, free_bytes: int
+    spec: JobSpec, weights: Weights | None, trained: Trainables | None, memory_bytes: int
 ) -> Estimate:
-    """The estimate for this machine's processors, of whose memory so much is free."""
+    """The estimate for this machine's processors and its whole memory."""
     work = Work.of(spec, weights, trained)
     if work is None:
         return Estimate(UNKNOWN_MODEL, NO_SPEED)
-    machine = Machine(False, free_bytes // spec.distributed.processes)
+    machine = Machine(False, memory_bytes // spec.distributed.processes)
     return Estimate(replace(work.memory(machine), smallest=work.smallest()), NO_SPEED)
 
 
-def memory_warnings(estimate: Estimate, size_name: str | None = None) -> Iterator[str]:
-    """A sentence where the memory may not suffice."""
+def memory_warnings(estimate: Estimate, room: float, where: str) -> Iterator[str]:
+    """A sentence where a device has less `room` than the run takes; `where` says what room there is."""
     memory = estimate.memory
-    if isinstance(memory, str) or memory.available is None or memory.fits:
+    if isinstance(memory, str) or memory.peak <= room:
         return
     instead = f"; the smallest size of Azure for it is {memory.smallest}" if memory.smallest else ""
-    where = f"a GPU of {size_name}" if size_name else f"each {memory.device}"
-    need = f"{'at least' if memory.at_least else 'about'} {size(memory.peak)}"
+    need = f"{'at least' if memory.at_least else 'about'} {size(memory.peak)} of memory a {memory.device}"
     yield (
-        f"Training takes {need} of memory, and {where} has {size(memory.available)}: the script would halve "
-        f"its micro-batches until they fit, if they ever do{instead}."
+        f"Training takes {need}, and {where}: the script would halve its micro-batches until they fit, "
+        f"if they ever do{instead}."
     )
 
 
-def _require_room(spec: JobSpec, memory: Memory, gpu: Gpu) -> None:
+def _require_room(memory: Memory, gpu: Gpu, *, is_quantized: bool) -> None:
     if memory.resident <= USABLE * gpu.bytes_each:
         return
-    instead = f"The smallest size for this job is {memory.smallest}; " if memory.smallest else ""
-    method = "lora or qlora" if spec.method.name == "full" else "qlora"
+    ways = [f"take {memory.smallest}, the smallest size for this job"] if memory.smallest else []
+    if not is_quantized:
+        ways += ["take method qlora", "split the model over GPUs with distributed.strategy zero3"]
     raise PlanError(
         f"{gpu.name} is too small: a GPU has {size(gpu.bytes_each)}, and parameters, gradients and optimizer "
         f"of this job alone take {size(memory.resident)}.",
-        hint=f"{instead}method {method} takes less.",
+        hint=f"One way out: {'; or '.join(ways or ['take a smaller model'])}.",
     )
 
 

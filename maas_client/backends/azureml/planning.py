@@ -18,13 +18,13 @@ from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.modelfiles import Weights, check_model
 from maas_client.backends.offers import require_offer
-from maas_client.backends.sizing import memory_warnings, size_up_gpus
+from maas_client.backends.sizing import USABLE, memory_warnings, size_up_gpus
 from maas_client.backends.trainables import Trainables, check_method
 from maas_client.catalog import Gpu, gpus, price
 from maas_client.cloudpath import CloudPath
 from maas_client.command import CommandJob, Input, JsonFile, training_command
 from maas_client.errors import PlanError
-from maas_client.estimate import Estimate, Time, dollars_between
+from maas_client.estimate import Estimate, Time, dollars_between, size
 from maas_client.model import Lineage, ModelRef, RegisteredModel
 from maas_client.plan import NOT_CODE, Plan, PlanStep, job_hashes
 from maas_client.spec import ComputeSpec, DeploySpec, JobSpec
@@ -224,8 +224,9 @@ def _warnings(plan: Plan, gpu: Gpu | None) -> Iterator[str]:
     if loses and "train" in plan.job.inputs:
         lost = "training.checkpoint_every_steps says how much is lost"
         yield f"Low-priority machines may be taken away; {lost} then (without it, up to an epoch)."
-    if plan.estimate is not None:
-        yield from memory_warnings(plan.estimate, gpu.name if gpu else None)
+    if plan.estimate is not None and gpu is not None:
+        has = f"a GPU of {gpu.name} has {size(gpu.bytes_each)}"
+        yield from memory_warnings(plan.estimate, USABLE * gpu.bytes_each, has)
     if instances < compute.instances:
         yield f"Scoring uses one machine, not {compute.instances}."
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
 from maas_client.backends.local.preparation import cores
@@ -45,7 +47,7 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
     trained = check_method(spec, weights) if trains else None
-    estimate = size_up_here(spec, weights, trained, _free_memory()) if trains else None
+    estimate = size_up_here(spec, weights, trained, psutil.virtual_memory().total) if trains else None
     return Plan(
         spec=spec,
         backend="local",
@@ -122,7 +124,8 @@ def _warnings(
     numbers = trained.trained if trained else 0
     yield from _disk_warnings(spec, numbers, home)
     if estimate is not None:
-        yield from memory_warnings(estimate)
+        free = psutil.virtual_memory().available // spec.distributed.processes
+        yield from memory_warnings(estimate, free, f"{size(free)} are free for it")
 
 
 def _in_hub_cache(model: str) -> bool:
@@ -144,9 +147,3 @@ def _disk_warnings(spec: JobSpec, trained: int, home: Path) -> Iterator[str]:
         )
     if free < 2 * need:
         yield f"The run needs about {size(need)} of the {size(free)} that are free at {place}."
-
-
-def _free_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
