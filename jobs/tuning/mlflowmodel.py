@@ -24,7 +24,7 @@ from tuning import outcome
 from tuning.card import CARD
 from tuning.events import write_text
 
-TEMPORARY = ".mlflow-model"
+TEMPORARY = ".mlflow-model.tmp"
 NEEDED = ("torch", "transformers", "accelerate", "safetensors", "peft")
 
 

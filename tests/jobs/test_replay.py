@@ -107,12 +107,13 @@ def test_what_differs_is_named_and_only_rounding_is_accepted(
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    with Ranks(tmp_path_factory.mktemp("ranks")) as started:
+    environment = {"MAAS_TRACKING": "local", "MLFLOW_TRACKING_URI": ""}
+    with Ranks(tmp_path_factory.mktemp("ranks"), environment) as started:
         yield started
 
 
 @slow
-def test_one_process_has_the_losses_of_two(
+def test_one_process_has_the_losses_of_two_and_mlflow_is_told_by_one(
     ranks: Ranks,
     write_config: Write,
     again: Callable[..., Replay],
@@ -125,6 +126,7 @@ def test_one_process_has_the_losses_of_two(
     config.write_text(json.dumps(value))
     given = ("--config", config, "--train", color_rows, "--model", mini_model)
     ranks.run(2, tmp_path / "run", *given)
+    assert len(list((tmp_path / "run" / "mlruns").glob("*/*/params"))) == 1
     seen = again()
     assert seen.code == 0, seen.said
     assert "processes was 2 and is 1" in seen.report["not_as_it_was"]

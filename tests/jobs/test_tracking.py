@@ -75,7 +75,7 @@ def test_a_run_is_told_whole(
     assert run.data.metrics["after_accuracy"] == result["after"]["accuracy"]
     named = {one.path for one in client.list_artifacts(run.info.run_id)}
     assert named == {"result.json", "config.json", "samples.jsonl", "events.jsonl", "capsule.json", "model"}
-    assert not (output / ".mlflow-model").exists()
+    assert not (output / ".mlflow-model.tmp").exists()
 
     loaded = transformers.load_model(f"{run.info.artifact_uri}/model", return_type="components")
     tokenizer = load_tokenizer(str(output / "model"))
