@@ -10,10 +10,10 @@ tuning/config.py shows all that the config may hold. Several processes on one ma
 
     python -m torch.distributed.run --standalone --nproc-per-node 2 train.py --config ...
 
-OUTPUT gets events.jsonl (what happens, as it happens), checkpoints/, model/, samples.jsonl and at last
-result.json. The same command again goes on from the newest checkpoint, with the same losses as if it had
-never stopped. Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped by SIGTERM with a checkpoint, 130 by
-Ctrl-C.
+OUTPUT gets events.jsonl (what happens, as it happens), checkpoints/, model/, samples.jsonl, capsule.json
+and at last result.json. The same command again goes on from the newest checkpoint, with the same losses as
+if it had never stopped. Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped by SIGTERM with a checkpoint,
+130 by Ctrl-C.
 """
 
 from __future__ import annotations
