@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maas_client.simulator.faults import KINDS
+from maas_client.simulator.machines import family_of
 from maas_client.simulator.replies import Reply, user_error
 from maas_client.simulator.routing import Call, Operation
 
@@ -63,7 +64,10 @@ def expire_tokens(call: Call) -> Reply:
     """POST: every token until now counts as expired; {"lifetime_s": N} also sets how long new ones live."""
     lifetime = (call.body or {}).get("lifetime_s")
     if lifetime is not None:
-        call.world.tokens.lifetime_s = float(lifetime)
+        try:
+            call.world.tokens.lifetime_s = float(lifetime)
+        except (TypeError, ValueError):
+            raise user_error("lifetime_s is a number.") from None
     call.world.tokens.void_all()
     return Reply(204)
 
@@ -77,11 +81,12 @@ def plant_jobs(call: Call) -> Reply:
 
 
 def set_quota(call: Call) -> Reply:
-    """POST {FAMILY: CORES, ...}: limits of VM families."""
+    """POST {FAMILY: CORES, ...}: limits of VM families, each named by itself or by a size of it."""
     try:
-        call.world.quota.update({str(family): int(cores) for family, cores in (call.body or {}).items()})
-    except (TypeError, ValueError, AttributeError):
-        raise user_error("Quota is a number of cores by family.") from None
+        limits = {family_of(str(name)): int(cores) for name, cores in (call.body or {}).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise user_error(f"Quota is a number of cores by family: {error}") from None
+    call.world.quota.update(limits)
     return Reply(200, dict(call.world.quota))
 
 

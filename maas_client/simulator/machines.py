@@ -51,6 +51,21 @@ def find_size(name: str) -> Size | None:
     return next((each for each in sizes() if each.name.lower() == name.lower()), None)
 
 
+def family_of(name: str) -> str:
+    """The family (or the pool of low-priority machines) that a family's or a size's name means.
+
+    Raises ValueError that lists them.
+    """
+    known = {POOL.lower(): POOL}
+    for each in sizes():
+        known |= {each.family.lower(): each.family, each.name.lower(): each.family}
+    if name.lower() not in known:
+        raise ValueError(
+            f"{name!r} is no family and no size; there are {', '.join(sorted(set(known.values())))}."
+        )
+    return known[name.lower()]
+
+
 def limit_of(world: World, family: str) -> int:
     """Cores that the quota of a family allows."""
     return world.quota.get(family, DEFAULT_LIMIT)

@@ -282,6 +282,15 @@ def test_orders_that_make_no_sense_are_refused_in_one_sentence(ask: Any) -> None
         assert words in answer.json()["error"]["message"]
 
 
+def test_quota_is_set_by_family_or_size_and_never_for_nothing(ask: Any, world: World) -> None:
+    assert ask("POST", "/_simulator/quota", {"standard_nc6s_V3": 0}).json() == {"standardNCSv3Family": 0}
+    for order, words in (({"NCSv3": 0}, "'NCSv3' is no family"), ({"lowPriorityCores": "many"}, "a number")):
+        answer = ask("POST", "/_simulator/quota", order)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]["message"]
+    assert world.quota == {"standardNCSv3Family": 0}
+
+
 def test_the_admin_routes_want_the_key(ask: Any) -> None:
     assert ask("GET", "/_simulator/bill", headers={"x-simulator-key": "guess"}).status_code == 401
 

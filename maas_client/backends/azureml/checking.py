@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from maas_client.backends.azureml.clusters import check_cluster
+from maas_client.backends.azureml.online import Online
 from maas_client.backends.azureml.wire import shape_of
+from maas_client.backends.endpointname import judge_name
 from maas_client.check import Check
-from maas_client.workspace.checks import Machines, Needs, ask_all, check_needs
+from maas_client.workspace.checks import Machines, Needs, Question, ask_all, check_needs
 from maas_client.workspace.rights import (
     MAKE_CLUSTERS,
     REGISTER_MODELS,
@@ -26,10 +28,21 @@ if TYPE_CHECKING:
 def check_plan(workspace: Workspace, plan: Plan) -> tuple[Check, ...]:
     """Everything that can be asked before the first step. Reads only."""
     checks = check_needs(workspace, needs_of(plan))
-    if plan.spec.compute.name is None or "facts" not in vars(workspace):  # nobody could be asked
+    if "facts" not in vars(workspace):  # nobody could be asked
         return checks
-    name = f"Cluster {plan.spec.compute.name}"
-    return (*checks, *ask_all({name: lambda: [check_cluster(workspace, plan.spec.compute)]}))
+    questions: dict[str, Question] = {}
+    if plan.spec.compute.name is not None:
+        name = f"Cluster {plan.spec.compute.name}"
+        questions[name] = lambda: [check_cluster(workspace, plan.spec.compute)]
+    if plan.spec.deploy is not None:
+        questions["Endpoint"] = lambda: [check_endpoint(workspace, plan)]
+    return (*checks, *ask_all(questions))
+
+
+def check_endpoint(workspace: Workspace, plan: Plan) -> Check:
+    """Whether the endpoint's name is free in the workspace, or is the one of this model."""
+    there = Online(workspace).endpoint(plan.spec.deploy.name) if plan.spec.deploy else None
+    return judge_name(plan, None if there is None or there.is_going else there.model)
 
 
 def needs_of(plan: Plan) -> Needs:

@@ -65,7 +65,7 @@ def to_status(
         url=endpoint.scoring_url,
         expires_at=end,
         message=message,
-        cost=cost_of((each.size, each.instances) for each in seen.deployments),
+        cost=_cost(seen.deployments),
         traffic=seen.shares if len(seen.shares) > 1 else {},
     )
 
@@ -137,6 +137,14 @@ def _billing(deployments: Iterable[Deployment]) -> Billing:
     if any(not each.has_failed for each in there):
         return Billing.BILLING
     return Billing.UNKNOWN if there else Billing.FREE
+
+
+def _cost(deployments: Iterable[Deployment]) -> str:
+    """What stays costs by the hour; what is being deleted only until it has gone."""
+    there = list(deployments)
+    stays = cost_of((each.size, each.instances) for each in there if not each.is_going)
+    going = ", ".join(each.name for each in there if each.is_going)
+    return f"{stays} Until {going} is deleted, its machines bill too.".strip() if going else stays
 
 
 def cost_of(machines: Iterable[tuple[str, int]], *, ttl: str = "", ttl_s: int = 0) -> str:

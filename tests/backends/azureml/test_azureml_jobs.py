@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from maas_client.backends.azureml.clusters import ensure_cluster
+from maas_client.check import Check
 from maas_client.errors import ConflictError, PlanError, QuotaError, RejectedError, UsageError
 from maas_client.plan import Plan
 from maas_client.run import RunRef, RunState
@@ -200,6 +201,23 @@ def test_the_checks_ask_for_every_step(stage: AzuremlStage) -> None:
     finally:
         stage.azure.world.quota.clear()
     assert stage.jobs() == []
+
+
+def test_an_endpoint_s_name_that_is_taken_is_seen_before_the_training(stage: AzuremlStage) -> None:
+    def endpoint(**deploy: object) -> Check:
+        plan = stage.plan("succeed", register={"name": "card"}, deploy={"size": SIZE, **deploy})
+        return next(one for one in stage.platform.jobs.check(plan) if one.name == "Endpoint")
+
+    assert endpoint(name="card-end").detail == "the name card-end is free"
+    path = f"{stage.target.path}/onlineEndpoints/card-end"
+    for tags, ok, words in (
+        ({}, False, "the name card-end is taken: it serves something else"),
+        ({"maas-model": "other:3"}, False, "the name card-end is taken: it serves other:3"),
+        ({"maas-model": "card:3"}, True, "card-end serves card:3, and will serve the new version"),
+    ):
+        body = {"location": "eastus2", "tags": tags, "properties": {"provisioningState": "Succeeded"}}
+        stage.azure.world.store.put(path, body)
+        assert (endpoint(name="card-end").ok, endpoint(name="card-end").detail) == (ok, words)
 
 
 # -- clusters

@@ -61,6 +61,15 @@ def test_each_call_does_the_next_step_and_returns(stage: OnlineStage) -> None:
     assert len(changes(wire.sent)) == 3
 
 
+def test_what_is_being_deleted_is_told_apart_from_what_the_endpoint_costs(stage: OnlineStage) -> None:
+    stage.ready(stage.v1)
+    ready = stage.ready(stage.v2)
+    assert ready.cost.startswith(f"$3.67 an hour for 1 x {SIZE} (")
+    assert ready.cost.endswith(f"Until {V1} is deleted, its machines bill too.")
+    stage.pass_time()
+    assert "Until" not in stage.open()[0].status(REF).cost
+
+
 def test_what_it_costs_and_until_when(stage: OnlineStage) -> None:
     serving, _ = stage.open()
     model = stage.open()[0]._models.get("card", 1)

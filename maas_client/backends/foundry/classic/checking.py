@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from maas_client.backends.endpointname import judge_name
 from maas_client.backends.foundry.classic.machines import is_managed
 from maas_client.backends.foundry.classic.marketplace import needs_subscription
 from maas_client.backends.foundry.classic.planning import CATALOG_ROUTE
+from maas_client.backends.foundry.classic.wire import TAG_MODEL
 from maas_client.backends.foundry.planned import config_of
 from maas_client.catalog import lookup
 from maas_client.check import Check
 from maas_client.errors import NotFoundError
+from maas_client.transport.members import text_at
 from maas_client.workspace.checks import Machines, Needs, ask_all, check_needs
 from maas_client.workspace.registries import find_registry_model
 from maas_client.workspace.rights import (
@@ -36,6 +39,9 @@ def check_plan(workspace: Workspace, plan: Plan) -> tuple[Check, ...]:
     if plan.spec.compute.name:
         name = plan.spec.compute.name
         questions["Cluster"] = lambda: check_cluster(workspace, name)
+    if plan.spec.deploy:
+        endpoint = plan.spec.deploy.name
+        questions["Endpoint"] = lambda: check_endpoint(workspace, plan, endpoint)
     return (*found, *ask_all(questions))
 
 
@@ -74,6 +80,19 @@ def check_model(workspace: Workspace, model_id: str) -> tuple[Check, ...]:
     except NotFoundError as error:
         return (Check("Model", False, error.message, error.hint),)
     return (Check("Model", True, found.id),)
+
+
+def check_endpoint(workspace: Workspace, plan: Plan, name: str) -> tuple[Check, ...]:
+    """Whether the endpoint's name is free in the workspace, or is the one of this model."""
+    try:
+        body = workspace.arm.get(
+            workspace.path("serverlessEndpoints", name),
+            params={"api-version": "2024-10-01"},
+            operation=f"get endpoint {name}",
+        ).mapping
+    except NotFoundError:
+        return (judge_name(plan, None),)
+    return (judge_name(plan, text_at(body, "tags", TAG_MODEL)),)
 
 
 def check_cluster(workspace: Workspace, name: str) -> tuple[Check, ...]:

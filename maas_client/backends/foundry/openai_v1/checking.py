@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from maas_client.backends.endpointname import judge_name
 from maas_client.backends.foundry.openai_v1.deployments import TAG_MODEL, read_deployment
 from maas_client.backends.foundry.openai_v1.offers import (
     CATALOG_ROUTE,
@@ -18,6 +19,7 @@ from maas_client.catalog import lookup
 from maas_client.check import Check
 from maas_client.errors import AccessDeniedError, NotFoundError
 from maas_client.run import RunState
+from maas_client.transport.members import text_at
 from maas_client.workspace.access import check_provider, check_rights, check_sign_in
 from maas_client.workspace.checks import Question, ask_all
 from maas_client.workspace.rights import DEPLOY_OPENAI, TUNE_OPENAI
@@ -210,21 +212,14 @@ def _endpoint(account: Account, plan: Plan) -> Iterable[Check]:
     """Whether the deployment's name is free, or is the one of this model."""
     spec = plan.spec.deploy
     assert spec is not None  # noqa: S101  asked only then
-    name = spec.name
     try:
         body = account.arm.get(
-            account.path("deployments", name), params=account.params, operation=f"get deployment {name}"
+            account.path("deployments", spec.name),
+            params=account.params,
+            operation=f"get deployment {spec.name}",
         ).mapping
     except NotFoundError:
-        form = model_format(plan.spec.model)
-        yield Check("Endpoint", True, f"the name {name} is free; {sku_of(spec)}, format {form}")
+        yield judge_name(plan, None, detail=f"; {sku_of(spec)}, format {model_format(plan.spec.model)}")
         return
-    served = str((body.get("tags") or {}).get(TAG_MODEL) or "")
-    wanted = plan.spec.register_as.name if plan.spec.register_as else plan.spec.name
-    if served.rpartition(":")[0] == wanted:
-        yield Check("Endpoint", True, f"{name} serves {served}, and will serve the new version")
-        return
-    what = served or read_deployment(body, None).tuned or "something else"
-    yield Check(
-        "Endpoint", False, f"the name {name} is taken: it serves {what}", "Set deploy.name to another."
-    )
+    other = read_deployment(body, None).tuned or "something else"
+    yield judge_name(plan, text_at(body, "tags", TAG_MODEL), other=other)

@@ -66,6 +66,15 @@ def test_a_cluster_must_be_there_because_the_service_makes_none(room: Room) -> N
     assert "Region" not in found
 
 
+@pytest.mark.parametrize(
+    ("tags", "ok"), [({}, False), ({"maas-model": "x:1"}, False), ({"maas-model": "card:1"}, True)]
+)
+def test_an_endpoint_s_name_that_is_taken_is_seen(room: Room, tags: dict[str, str], ok: bool) -> None:
+    assert checked(room, **DEPLOYING)["Endpoint"].detail == "the name card-end is free"
+    room.world.store.put(f"{room.target.path}/serverlessEndpoints/card-end", {"tags": tags, "properties": {}})
+    assert checked(room, **DEPLOYING)["Endpoint"].ok is ok
+
+
 def test_machines_of_the_subscription_are_looked_for(room: Room) -> None:
     found = checked(room, compute={"size": "Standard_NC24ads_A100_v4"})
     assert found["Size Standard_NC24ads_A100_v4"].ok is True
