@@ -1,6 +1,6 @@
 """The matrix: every scenario by every technique, trained for real, and what each technique costs.
 
-    python bench/matrix.py                     # all of it, about 15 minutes; writes docs/matrix.md
+    python bench/matrix.py                     # all of it, 15 minutes; writes docs/matrix.md, README.md
     python bench/matrix.py --quick             # a technique of each column, few steps; prints only
     python bench/matrix.py --cell qa-dora      # one cell, as often as named; prints only
     python bench/matrix.py --cell cost-dora    # what one technique costs
@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +25,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "jobs")]
 
 from bench.matrix_cells import COSTS, TECHNIQUES, Cell, cells  # noqa: E402
 from bench.matrix_cost import FULL, Cost, compare, contender, make_model  # noqa: E402
-from bench.matrix_page import cost_in_words, in_words, page  # noqa: E402
+from bench.matrix_page import cost_in_words, in_words, overview, page, with_overview  # noqa: E402
 from bench.matrix_runs import CORES, Learned, learn_all, load_libraries  # noqa: E402
 
 PAGE = ROOT / "docs" / "matrix.md"
+README = ROOT / "README.md"
 QUICK = ("lora", "qlora", "oft", "deepspeed", "zero3", "dora")
 QUICK_STEPS = 20
 PREFIX = "cost-"
@@ -75,12 +76,20 @@ def measure_costs(chosen: Sequence[str], notes: Notes, folder: Path) -> None:
                 print(f"{PREFIX + name:26} {cost_in_words(notes.costs[name])}", flush=True)
 
 
-def _chosen(named: Sequence[str]) -> Iterator[Cell]:
+def _chosen(named: Sequence[str]) -> tuple[list[str], list[Cell]]:
+    """(techniques to measure, cells to train), by name; ends the program where there is no such cell."""
     known = {str(cell): cell for cell in cells()}
-    for name in named:
-        if name not in known:
-            raise SystemExit(f"There is no cell {name}; there are: {', '.join(known)}.")
-        yield known[name]
+    costs = {f"{PREFIX}{name}": name for name in COSTS}
+    if unknown := [name for name in named if name not in known.keys() | costs.keys()]:
+        raise SystemExit(f"There is no cell {unknown[0]}; there are: {', '.join([*known, *costs])}.")
+    return [costs[one] for one in named if one in costs], [known[one] for one in named if one in known]
+
+
+def write_pages(notes: Notes) -> None:
+    """docs/matrix.md, and its table in the README."""
+    table = overview(notes.learned, notes.costs)
+    README.write_text(with_overview(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+    PAGE.write_text(page(notes.learned, notes.costs, cores=CORES), encoding="utf-8")
 
 
 def main() -> int:
@@ -92,8 +101,7 @@ def main() -> int:
     parser.add_argument("--cell", action="append", default=[], metavar="NAME", help="only this cell")
     parser.add_argument("--notes", type=Path, help="file to keep measurements in, and to go on from")
     given = parser.parse_args()
-    costs = [name.removeprefix(PREFIX) for name in given.cell if name.startswith(PREFIX)]
-    learned = list(_chosen([name for name in given.cell if not name.startswith(PREFIX)]))
+    costs, learned = _chosen(given.cell)
     if not given.cell:
         costs, learned = list(COSTS), list(cells())
         if given.quick:
@@ -105,10 +113,10 @@ def main() -> int:
         learn_cells(learned, notes, Path(folder), QUICK_STEPS if given.quick else None)
         measure_costs(costs, notes, Path(folder))
     if not given.quick and not given.cell:
-        PAGE.write_text(page(notes.learned, notes.costs, cores=CORES), encoding="utf-8")
+        write_pages(notes)
     failed = [str(cell) for cell in learned if not notes.learned[str(cell)].is_better]
     print(f"{len(learned) - len(failed)} of {len(learned)} cells learned; not: {', '.join(failed) or 'none'}")
-    return int(bool(failed))
+    return int(bool(failed) and not given.quick)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,53 @@
 """What a technique costs beside full training: memory, arithmetic and time of a step, in turns.
 
 The model is a Phi-3 of hidden size 512 with 8 layers and random weights: large enough that weights, gradients
-and moments show beside the activations. Full training in one process with all cores waits beside each
-technique, and both take steps in turns: 4 sequences of 256 tokens, of two processes each takes 2.
+and moments show beside the activations. Full training in one process waits beside each technique, and both
+take steps in turns, each process on one core: 2 sequences of 128 tokens, of two processes each takes one.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.matrix_cells import SCENARIOS, Technique
-from bench.matrix_runs import CORES, MODEL, fork
+from bench.matrix_runs import MODEL, fork
+
+if TYPE_CHECKING:
+    from tuning.run import Run
 
 FULL = Technique("", "full", 1e-4)
-SEQUENCES, LENGTH = 4, 256
+SEQUENCES, LENGTH = 2, 128
 ROUNDS = 4
+EVENTS = "events.jsonl"
 SIZES = {"vocab_size": 2048, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8}
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 512}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A technique against full training: shares of its trained parameters, of the peak memory of a process
+    """A technique, and what it takes as a share of what full training takes in a step.
 
-    while it trains (loading is left out), of the operations of all processes' matrix products, and of the
-    seconds of a step.
+    `share` of its parameters is trained. A process has `held_bytes` of weights, gradients and moments and
+    takes `peak_bytes` at most, `held` and `peak` of full training's; operations are those of all processes.
     """
 
     technique: str
     share: float
-    memory: float
+    held: float
+    held_bytes: int
+    peak: float
     peak_bytes: int
     operations: float
     seconds: float
@@ -77,8 +85,7 @@ class Contender:
         def work(rank: int) -> int:
             return _take_steps_when_asked(pipes[rank][1], config, model, folder)
 
-        threads = CORES // technique.processes
-        self._pids = fork(technique.processes, folder, work, threads=threads)
+        self._pids = fork(technique.processes, folder, work, threads=1)
         for _, theirs in pipes:
             theirs.close()
         self.facts = self._ask("prepare")
@@ -96,7 +103,8 @@ class Contender:
     def end(self) -> None:
         """Let the processes end."""
         for end in self._ends:
-            end.close()
+            with suppress(BrokenPipeError):
+                end.send("end")
         for pid in self._pids:
             os.waitpid(pid, 0)
 
@@ -122,12 +130,14 @@ def contender(name: str, technique: Technique, model: Path, folder: Path) -> Ite
 def compare(full: Contender, other: Contender) -> Cost:
     """Steps in turns, after one of each to get warm."""
     pairs = [(full.step(), other.step()) for _ in range(ROUNDS + 1)][1:]
-    peak = max(other.peaks())
+    held, peak = other.facts[0]["held"], max(other.peaks())
     work = [sum(fact["operations"] for fact in one.facts) for one in (full, other)]
     return Cost(
         technique=other.name,
         share=other.facts[0]["share"],
-        memory=peak / max(full.peaks()),
+        held=held / full.facts[0]["held"],
+        held_bytes=held,
+        peak=peak / max(full.peaks()),
         peak_bytes=peak,
         operations=work[1] / work[0],
         seconds=statistics.median(theirs / ours for ours, theirs in pairs),
@@ -154,10 +164,7 @@ def _config(technique: Technique) -> dict[str, Any]:
 
 
 def _take_steps_when_asked(pipe: Connection, config: Path, model: Path, folder: Path) -> int:
-    """In a process of a contender: prepare a run, then do what the pipe says until it is closed."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    import train
+    """In a process of a contender: prepare a run, then do what the pipe says."""
     from tuning import distributed
     from tuning.config import read_config
     from tuning.events import EventLog
@@ -168,32 +175,49 @@ def _take_steps_when_asked(pipe: Connection, config: Path, model: Path, folder: 
     before = _resident("VmRSS")
     given = read_config(config)
     processes = distributed.join(given.distributed)
-    rows, held_out = SCENARIOS["domain"].write_rows(folder) if processes.is_first else (None, None)
-    rows, held_out = processes.gather((rows, held_out))[0]
-    assert rows is not None
+    written = SCENARIOS["domain"].write_rows(folder) if processes.is_first else []
+    rows, held_out = processes.gather(written)[0]
     (folder / "run").mkdir(exist_ok=True)
-    with StopRequest() as stop, EventLog(folder / "events.jsonl", enabled=False) as events:
+    log = EventLog(folder / EVENTS, enabled=processes.is_first)
+    with StopRequest() as stop, log as events:
         run = prepare(given, Files(rows, held_out, str(model), folder / "run"), processes, stop, events)
         run.objective.get_ready(run)
         run.around_step = METHODS[given.method.name].around_step(run.model, run.optimizer)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of loading
-        for step in range(1000):
-            try:
-                asked = pipe.recv()
-            except EOFError:
-                break
-            if asked == "peak":
-                pipe.send({"peak": _resident("VmHWM") - before})
-                continue
-            counted = FlopCounterMode(display=False)
-            if asked == "prepare":
-                with counted:
-                    train.take_step(run, step)
-            else:
-                train.take_step(run, step)
-            share = run.sizes[1] / run.sizes[0]
-            pipe.send({"operations": counted.get_total_flops(), "share": share})
+        ctypes.CDLL(None).malloc_trim(0)  # give back what loading freed
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # and forget its peak
+        _answer(pipe, run, before, folder / EVENTS)
     return 0
+
+
+def _answer(pipe: Connection, run: Run, before: int, log: Path) -> None:
+    """Take a step for each "prepare", counting its operations, and for each "step", until the "end"."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    import train
+
+    for step in count():
+        asked = pipe.recv()
+        if asked == "end":
+            return
+        if asked == "peak":
+            pipe.send({"peak": _resident("VmHWM") - before})
+            continue
+        counted = FlopCounterMode(display=False)
+        with counted if asked == "prepare" else nullcontext():
+            train.take_step(run, step)
+        share = run.sizes[1] / run.sizes[0]
+        pipe.send({"operations": counted.get_total_flops(), "share": share, "held": _held(log)})
+
+
+def _held(log: Path) -> int:
+    """Bytes that the fullest process holds, by the event of the first step."""
+    from tuning.sharding import PARTS
+
+    events = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    memory = next((event for event in events if event["event"] == "memory"), None)
+    return (
+        0 if memory is None else max(map(sum, zip(*(memory[f"{part}_bytes"] for part in PARTS), strict=True)))
+    )
 
 
 def _resident(what: str) -> int:

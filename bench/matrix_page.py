@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from bench.matrix_cost import Cost
     from bench.matrix_runs import Learned
 
+MISSING = "not measured"
 HEAD = """# The matrix
 
 What is learned by which technique, measured on {date} by `python bench/matrix.py` on {cores} CPU cores:
-tiny-phi3 (2.3 M parameters) learns the rows of [jobs/examples](../jobs/examples) in a few steps and is scored
+tiny-phi3 (1.5 M parameters) learns the rows of [jobs/examples](../jobs/examples) in a few steps and is scored
 before and after on rows that it never saw. `--cell NAME` (`qa-dora`, `cost-dora`) measures one cell again.
 `make matrix` tests each one: in two processes where the technique says so, stopped, resumed with the same
 losses, scored, exported, merged where that is possible, loaded by transformers and PEFT with the same logits,
@@ -28,13 +29,15 @@ written once. Perplexity falls, the other metrics rise.
 """
 COSTS_HEAD = """## What techniques cost
 
-Of a Phi-3 with hidden size 512 and 8 layers (27 M parameters, fp32, 4 sequences of 256 tokens a step), beside
-full training in one process, in turns. Peak memory is that of one process while it trains, without Python and
-its libraries and without the moment of loading; operations are those of all processes' matrix products in a
-step; time is the median ratio of steps in turns. Two processes share the sequences and the cores.
+Of a Phi-3 with hidden size 512 and 8 layers (28 M parameters, fp32, 2 sequences of 128 tokens a step), beside
+full training in one process, in turns, each process on one core; two processes take one sequence each. "Held"
+are the bytes of weights, gradients and moments that a process keeps; "peak" is the most that it takes of the
+machine's memory in a step, beyond Python and its libraries, once the model is loaded. Operations are those of
+all processes' matrix products; time is the median ratio of steps in turns. Under ZeRO the peak falls less
+than what is held: DeepSpeed has buffers to exchange, and on a CPU freed memory is not all given back.
 
-| technique | processes | trained | peak memory | of full's | operations of full's | time of full's |
-| --- | --- | --- | --- | --- | --- | --- |
+| technique | processes | trained | held | of full's | peak | of full's | operations | time |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -43,7 +46,7 @@ def page(learned: Mapping[str, Learned], costs: Mapping[str, Cost], *, cores: in
     parts = [HEAD.format(date=time.strftime("%Y-%m-%d"), cores=cores), overview(learned, costs), ""]
     for name, scenario in SCENARIOS.items():
         parts += _details(name, scenario, learned)
-    parts.append(COSTS_HEAD + "\n".join(_cost_row(costs[name]) for name in COSTS))
+    parts.append(COSTS_HEAD + "\n".join(_cost_row(costs[name]) for name in COSTS if name in costs))
     return "\n".join(parts) + "\n"
 
 
@@ -58,19 +61,26 @@ def overview(learned: Mapping[str, Learned], costs: Mapping[str, Cost]) -> str:
     return "\n".join(lines)
 
 
+def with_overview(text: str, overview: str) -> str:
+    """A page whose table of scenarios is replaced; raises ValueError where it has none."""
+    start = text.index("| scenario |")
+    return text[:start] + overview + text[text.index("\n\n", start) :]
+
+
 def in_words(facts: Learned) -> str:
     """A cell in a line."""
     return (
         f"{facts.metric} {_number(facts.before)} -> {_number(facts.after)} "
-        f"({facts.low:+.3g} to {facts.high:+.3g}), {facts.share:.2%} trained, {facts.seconds:.1f} s"
+        f"({_change(facts.low)} to {_change(facts.high)}), {facts.share:.2%} trained, {facts.seconds:.1f} s"
     )
 
 
 def cost_in_words(cost: Cost) -> str:
     """A cost in a line."""
     return (
-        f"{cost.share:.3%} trained, peak memory {cost.memory:.2f} ({cost.peak_bytes / 1e6:.0f} MB), "
-        f"operations {cost.operations:.2f}, time {cost.seconds:.2f} of full training's"
+        f"{cost.share:.3%} trained, held {cost.held:.2f} ({cost.held_bytes / 1e6:.0f} MB), "
+        f"peak {cost.peak:.2f} ({cost.peak_bytes / 1e6:.0f} MB), operations {cost.operations:.2f}, "
+        f"time {cost.seconds:.2f} of full training's"
     )
 
 
@@ -79,19 +89,33 @@ def _cell(row: str, column: str, learned: Mapping[str, Learned]) -> str:
     lines = []
     for name, scenario in SCENARIOS.items():
         if scenario.row == row:
-            facts = [learned[f"{name}-{one}"] for one in _of_column(column, scenario.techniques)]
+            facts = _measured(name, _of_column(column, scenario.techniques), learned)
+            if not facts:
+                lines.append(MISSING)
+                continue
             after = ", ".join(dict.fromkeys(_number(fact.after) for fact in facts))
             lines.append(f"{facts[0].metric} {_number(facts[0].before)} → {after}")
     return "<br>".join(lines)
 
 
+def _measured(name: str, techniques: Sequence[str], learned: Mapping[str, Learned]) -> list[Learned]:
+    """What was measured of some techniques of a scenario."""
+    named = (f"{name}-{technique}" for technique in techniques)
+    return [learned[one] for one in named if one in learned]
+
+
 def _costs_of(column: str, costs: Mapping[str, Cost]) -> str:
     """The costs of a column's techniques, as ranges, beside full training."""
-    found = [costs[name] for name in _of_column(column, COSTS)]
-    memory = _range([f"{one.memory:.2f}" for one in found])
-    operations = _range([f"{one.operations:.2f}" for one in found])
-    share = _range([f"{one.share:.2%}" for one in found])
-    return f"memory {memory}<br>operations {operations}<br>trained {share}"
+    found = [costs[name] for name in _of_column(column, COSTS) if name in costs]
+    if not found:
+        return MISSING
+    named = {
+        "memory held": [f"{one.held:.2f}" for one in found],
+        "peak": [f"{one.peak:.2f}" for one in found],
+        "operations": [f"{one.operations:.2f}" for one in found],
+        "trained": [f"{one.share:.2%}" for one in found],
+    }
+    return "<br>".join(f"{name} {_range(texts)}" for name, texts in named.items())
 
 
 def _range(texts: Sequence[str]) -> str:
@@ -106,22 +130,26 @@ def _of_column(column: str, names: Sequence[str]) -> list[str]:
 
 def _details(name: str, scenario: Scenario, learned: Mapping[str, Learned]) -> Iterator[str]:
     """A table of one scenario."""
-    facts = [learned[f"{name}-{technique}"] for technique in scenario.techniques]
+    facts = _measured(name, scenario.techniques, learned)
+    if not facts:
+        return
     example = scenario.train.partition("/")[0]
-    yield f"## {name}: {scenario.task}, [{example}](../jobs/examples/{example}.yaml)"
+    yield f"## {name}"
     yield ""
     yield (
-        f"{facts[0].steps} steps of {scenario.batch_size} rows, scored on {facts[0].rows} held-out rows "
+        f"Task {scenario.task}, [{example}](../jobs/examples/{example}.yaml): {facts[0].steps} steps of "
+        f"{scenario.batch_size} rows, scored on {facts[0].rows} held-out rows "
         f"by {facts[0].metric}{' (the less, the better)' if facts[0].direction == 'min' else ''}."
     )
     yield ""
     yield "| technique | before | after | 95 % interval of the change | trained | learning rate | seconds |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for technique, fact in zip(scenario.techniques, facts, strict=True):
+    for fact in facts:
+        technique = fact.cell.removeprefix(f"{name}-")
         yield (
             f"| {_title(technique)} | {_number(fact.before)} | {_number(fact.after)} "
-            f"| {fact.low:+.3g} to {fact.high:+.3g} | {fact.share:.2%} | {TECHNIQUES[technique].rate:g} "
-            f"| {fact.seconds:.0f} |"
+            f"| {_change(fact.low)} to {_change(fact.high)} | {fact.share:.2%} "
+            f"| {TECHNIQUES[technique].rate:g} | {fact.seconds:.0f} |"
         )
     yield ""
 
@@ -130,7 +158,8 @@ def _cost_row(cost: Cost) -> str:
     technique = TECHNIQUES[cost.technique]
     return (
         f"| {_title(cost.technique)} | {technique.processes} | {cost.share:.2%} "
-        f"| {cost.peak_bytes / 1e6:.0f} MB | {cost.memory:.2f} | {cost.operations:.2f} | {cost.seconds:.2f} |"
+        f"| {cost.held_bytes / 1e6:.0f} MB | {cost.held:.2f} "
+        f"| {cost.peak_bytes / 1e6:.0f} MB | {cost.peak:.2f} | {cost.operations:.2f} | {cost.seconds:.2f} |"
     )
 
 
@@ -144,7 +173,12 @@ def _title(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three figures that count, or three places."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+    """Three figures, or three places of a share."""
+    size = abs(value)
+    places = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{places}f}"
+
+
+def _change(value: float) -> str:
+    """The same with its sign."""
+    return f"{'+' if value >= 0 else '-'}{_number(abs(value))}"
