@@ -21,16 +21,17 @@ class Memory:
     """Bytes on one device when most is taken, and the parts that make them.
 
     `device` is `GPU` or `process`; `available` are its bytes, None where unknown, of which the share `usable`
-    may be taken. `offloaded` bytes lie in the machine's own memory. `recomputes`: activations are made again
-    in the backward pass. `smallest` is the smallest GPU size of Azure that would do, None where none does.
-    `at_least`: the model's widths are unknown, and only what lies between steps is counted; then `smallest`
-    is None, too.
+    may be taken. `offloaded` bytes lie in the machine's own memory. Micro-batches are cut into
+    `micro_batch_parts`; `recomputes`: activations are made again in the backward pass. `smallest` is the
+    smallest GPU size of Azure that would do, None where none does. `at_least`: the model's widths are
+    unknown, and only what lies between steps is counted; then `smallest` is None, too.
     """
 
     device: str
     peak: int
     parts: Mapping[str, int]
     precision: str
+    micro_batch_parts: int
     recomputes: bool
     offloaded: int = 0
     available: int | None = None
@@ -54,7 +55,8 @@ class Memory:
         if self.at_least:
             unknown = "activations are unknown, as the model's widths are"
             return f"at least {size(self.peak)}{room} a {self.device} ({self.precision}): {parts}; {unknown}"
-        how = f"{self.precision}, activations {'recomputed' if self.recomputes else 'kept'}"
+        cut = f", micro-batches in {self.micro_batch_parts} parts" if self.micro_batch_parts > 1 else ""
+        how = f"{self.precision}{cut}, activations {'recomputed' if self.recomputes else 'kept'}"
         smallest = f"; smallest Azure size: {self.smallest or 'none in the catalog'}"
         return f"about {size(self.peak)}{room} a {self.device} ({how}): {parts}{smallest}"
 

@@ -2,6 +2,8 @@
 
 Computing activations a second time costs a third of the speed; taking a micro-batch in parts costs next to
 nothing while a part still has some thousand tokens, and the losses are the same. So parts come first.
+
+Nothing heavy is imported: `maas plan` chooses by the same function.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from heapq import nlargest
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tuning.batches import Plan
 from tuning.config import Config
-from tuning.distributed import Processes
-from tuning.footprint import FP32, Load, Shape, footprint
+from tuning.footprint import Load, Shape, footprint
 from tuning.methods import METHODS, count_parameters, quantization_of
 from tuning.sharding import SHARDS_MODEL
+
+if TYPE_CHECKING:
+    from tuning.batches import Plan
+    from tuning.distributed import Processes
 
 USABLE = 0.8
 """Of the free memory: the rest is for what the estimate leaves out, and for holes between tensors."""
@@ -59,21 +63,25 @@ def fit(
     return Fit(parts, recomputes, f"about {_gb(need(parts, recomputes))} of {_gb(free)} GB free")
 
 
+def most_parts(config: Config) -> int:
+    """Into how many parts a micro-batch may be cut: a power of two, 1 where a strategy does not allow it."""
+    strategy = config.distributed.strategy
+    may_split = strategy not in SHARDS_MODEL and not strategy.startswith("zero")
+    return 1 << (config.training.batch_size.bit_length() - 1) if may_split else 1
+
+
 def fit_run(
     model: Any, config: Config, plan: Plan, *, precision: str, processes: Processes, free: int | None
 ) -> Fit:
     """The choice for a model that is ready to be trained, agreed on by all processes, which all call it."""
-    strategy = config.distributed.strategy
-    may_split = strategy not in SHARDS_MODEL and not strategy.startswith("zero")
     if free is not None and processes.device.type == "cpu":
         free //= processes.count  # they share it
-    rows = config.training.batch_size
     mine = fit(
         _need_of(model, config, plan, precision=precision, processes=processes),
         free,
         wanted=config.training.gradient_checkpointing,
         can_recompute=METHODS[config.method.name].recomputes,
-        most_parts=1 << (rows.bit_length() - 1) if may_split else 1,
+        most_parts=most_parts(config),
     )
     everyone = processes.gather((mine.recomputes, mine.parts))
     recomputes, parts = any(one for one, _ in everyone), max(number for _, number in everyone)
@@ -106,14 +114,14 @@ def _need_of(
             fp32_base=method.fp32_base,
             moments=method.moments,
             recomputes=recomputes,
+            all_logits=has_all_logits,
             device=processes.device.type,
             strategy=strategy,
             processes=processes.count,
         )
         took = footprint(shape, load)
-        logits = 3 * FP32 * part * shape.vocabulary if has_all_logits else took.logits
         held = took.parameters if strategy in SHARDS_MODEL else 0
-        working = max(took.working, logits)
+        working = max(took.working, took.logits)
         return held + took.gradients + took.optimizer + took.activations + working
 
     return need

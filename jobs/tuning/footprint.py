@@ -118,7 +118,7 @@ class Load:
     `tokens` and `targets` (those that carry loss) are those of a micro-batch on one device, `rows` its rows,
     before each of which stand `virtual_tokens`. `masked`: where a mask says who sees whom, a line's tokens.
     `trained` numbers are kept in fp32, with `moments` more each; `fp32_base`: the others are in fp32, too.
-    `accumulates`: gradients of an earlier micro-batch are there.
+    `accumulates`: gradients of an earlier micro-batch are there. `all_logits`: those of all targets are made.
     """
 
     method: str
@@ -136,6 +136,7 @@ class Load:
     moments: int = 2
     recomputes: bool = False
     accumulates: bool = False
+    all_logits: bool = False
     lean: bool = True
     device: str = "cpu"
     strategy: str = "none"
@@ -249,6 +250,8 @@ def _working(shape: Shape, load: Load) -> int:
 
 def _logits(shape: Shape, load: Load) -> int:
     """What the output head and the loss have in hand: some tokens' logits, and all targets' hidden states."""
+    if load.all_logits:
+        return 3 * FP32 * load.targets * shape.vocabulary
     chunk = min(load.targets, tokens_a_chunk(shape.vocabulary, load.device))
     chunks = chunk * shape.vocabulary * (2 * FP32 if load.precision == "fp32" else 2 * FP32 + BF16)
     states = (2 * load.targets + load.tokens) * shape.hidden * load.width

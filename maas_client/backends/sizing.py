@@ -78,8 +78,8 @@ def memory_warnings(estimate: Estimate, room: float, where: str) -> Iterator[str
     instead = f"; the smallest size of Azure for it is {memory.smallest}" if memory.smallest else ""
     need = f"{'at least' if memory.at_least else 'about'} {size(memory.peak)} of memory a {memory.device}"
     yield (
-        f"Training takes {need}, and {where}: the script would halve its micro-batches until they fit, "
-        f"if they ever do{instead}."
+        f"Training takes {need}, and {where}: the run may end for want of memory, however small the script "
+        f"cuts its micro-batches{instead}."
     )
 
 
@@ -108,6 +108,7 @@ class Work:
     """A job ready to be put on machines; without widths, `shape` only counts the weights."""
 
     spec: JobSpec
+    config: Any
     shape: Any
     trained: Trainables
     is_lean: bool
@@ -129,29 +130,43 @@ class Work:
         kind = tuning_module("footprint").Shape
         shape = kind.of(config, parameters)
         is_fused = any(name.endswith("gate_up_proj") for name in names)
-        return cls(spec, shape or kind.of_weights(parameters), trained, is_fused, shape is not None)
+        told = tuning_module("config").parse_config(spec.script_config())
+        return cls(spec, told, shape or kind.of_weights(parameters), trained, is_fused, shape is not None)
 
     def memory(self, machine: Machine) -> Memory:
-        """What it takes there; activations are recomputed where the job says so, or where they must be."""
-        asked = self.spec.training.gradient_checkpointing
-        memory = self._memory(machine, recomputes=asked is True)
-        can = tuning_module("methods").METHODS[self.spec.method.name].recomputes
-        return (
-            self._memory(machine, recomputes=True) if asked == "auto" and can and not memory.fits else memory
-        )
+        """What it takes there, in parts and with recomputation as the script will choose them."""
+        module = tuning_module("footprint")
+        load, shape = self._load(machine), self.shape
+        there = module.footprint(shape, replace(load, tokens=0, targets=0))
 
-    def _memory(self, machine: Machine, *, recomputes: bool) -> Memory:
-        load = replace(self._load(machine), recomputes=recomputes)
-        took = tuning_module("footprint").footprint(self.shape, load)
+        def took(parts: int, recomputes: bool) -> Any:
+            part, more = -(-load.tokens // parts), {"recomputes": recomputes}
+            more["accumulates"] = load.accumulates or parts > 1
+            return module.footprint(shape, replace(load, tokens=part, targets=part, **more))
+
+        def need(parts: int, recomputes: bool) -> int:
+            return int(took(parts, recomputes).peak - there.runtime - there.parameters)
+
+        usable = USABLE if machine.is_gpu else 1.0
+        room = machine.bytes_each
+        chosen = tuning_module("fitting").fit(
+            need,
+            None if room is None else max(0, round(usable * room) - there.runtime - there.parameters),
+            wanted=self.spec.training.gradient_checkpointing,
+            can_recompute=tuning_module("methods").METHODS[self.spec.method.name].recomputes,
+            most_parts=tuning_module("fitting").most_parts(self.config),
+        )
+        found = took(chosen.parts, chosen.recomputes)
         return Memory(
             device="GPU" if machine.is_gpu else "process",
-            peak=took.peak,
-            parts=took.parts() if self.has_widths else {name: vars(took)[name] for name in RESIDENT},
+            peak=found.peak,
+            parts=found.parts() if self.has_widths else {name: vars(found)[name] for name in RESIDENT},
             precision=load.precision,
-            recomputes=recomputes,
-            available=machine.bytes_each,
-            usable=USABLE if machine.is_gpu else 1.0,
-            offloaded=took.offloaded,
+            micro_batch_parts=chosen.parts,
+            recomputes=chosen.recomputes,
+            available=room,
+            usable=usable,
+            offloaded=found.offloaded,
             at_least=not self.has_widths,
         )
 
@@ -174,7 +189,7 @@ class Work:
         virtual = spec.method.virtual_tokens if not method.is_mergeable and method.is_adapter else 0
         rows = training.batch_size * (2 if training.objective == "dpo" else 1)
         prefers_bf16 = training.precision == "auto" and machine.has_bf16
-        config = spec.script_config()["distributed"]
+        is_sharded = spec.distributed.strategy in tuning_module("sharding").SHARDS_MODEL
         return tuning_module("footprint").Load(
             method=spec.method.name,
             trained=self.trained.trained,
@@ -190,10 +205,11 @@ class Work:
             fp32_base=method.fp32_base,
             moments=method.moments,
             accumulates=training.gradient_accumulation > 1,
+            all_logits=is_sharded or training.objective == "dpo",
             lean=self.is_lean and spec.distributed.strategy != "zero3",
             device="cuda" if machine.is_gpu else "cpu",
             strategy=spec.distributed.strategy,
-            processes=config["processes"],
+            processes=self.config.distributed.processes,
             offload=spec.distributed.offload if machine.is_gpu else "none",
         )
 
