@@ -16,7 +16,8 @@ from typing import Any
 from maas_client.bundled import jobs_folder, model_folder
 from maas_client.cloudpath import CloudPath
 from maas_client.errors import PlanError
-from maas_client.spec import DistributedSpec, JobSpec
+from maas_client.spec import JobSpec
+from maas_client.trainingspec import DistributedSpec
 
 _BINDING = re.compile(r"\$\{\{\s*([^{}]*?)\s*\}\}")
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from maas_client.bundled import jobs_folder, model_folder
 from maas_client.command import CommandJob, JsonFile, bind, evaluation_command, training_command
 from maas_client.errors import PlanError
-from maas_client.spec import DataSpec, DistributedSpec, JobSpec, Task, ValidationSpec
+from maas_client.spec import DataSpec, JobSpec, ValidationSpec
+from maas_client.trainingspec import DistributedSpec, Task
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 PLACES = st.text(min_size=1, max_size=30)

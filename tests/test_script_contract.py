@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from maas_client.spec import JobSpec, MethodSpec, Task, TrainingSpec
+from maas_client.spec import JobSpec
+from maas_client.trainingspec import MethodSpec, Task, TrainingSpec
 from tuning.config import Config, parse_config
 from tuning.sharding import OFFLOADS
 

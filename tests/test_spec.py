@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from maas_client.spec import DataSpec, DeploySpec, JobSpec, RegisterSpec, Task, TrainingSpec, duration_s
+from maas_client.spec import DataSpec, DeploySpec, JobSpec, RegisterSpec, duration_s
 from maas_client.specwords import accepted, child_model, description, field_words, known_keys
+from maas_client.trainingspec import Task, TrainingSpec
 
 
 def spec(**more: Any) -> JobSpec:

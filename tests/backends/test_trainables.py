@@ -12,7 +12,8 @@ from maas_client.backends.modelfiles import Weights, check_model
 from maas_client.backends.trainables import Trainables, check_method
 from maas_client.bundled import model_folder, tuning_module
 from maas_client.errors import PlanError
-from maas_client.spec import JobSpec, MethodSpec
+from maas_client.spec import JobSpec
+from maas_client.trainingspec import MethodSpec
 
 METHODS = get_args(MethodSpec.model_fields["name"].annotation)
 PHI_3_MINI = "Phi-3-mini-4k-instruct"

@@ -10,7 +10,7 @@ from shell import maas, on_a_terminal
 
 from maas_client.bundled import model_folder
 from maas_client.cli.data import TaskChoice
-from maas_client.spec import Task
+from maas_client.trainingspec import Task
 
 GOOD = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
 needs_model = pytest.mark.skipif(model_folder("tiny-phi3") is None, reason="the tiny model is not built")

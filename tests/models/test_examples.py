@@ -13,8 +13,8 @@ import pytest
 
 import models
 from maas_client.preflight import check_rows
-from maas_client.spec import Task
 from maas_client.specfile import load_spec
+from maas_client.trainingspec import Task
 from tuning.contamination import find_repeats
 from tuning.data import load_rows
 from tuning.metrics.tunes import tune_scores

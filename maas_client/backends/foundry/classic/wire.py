@@ -12,7 +12,7 @@ from maas_client.transport.members import text_at
 from maas_client.workspace.datastores import DEFAULT, Place
 
 if TYPE_CHECKING:
-    from maas_client.spec import TrainingSpec
+    from maas_client.trainingspec import TrainingSpec
 
 TAG_RUN, TAG_JOB, TAG_FINGERPRINT = "maas-run", "maas-job", "maas-fingerprint"
 OUTPUT = "registered_model"

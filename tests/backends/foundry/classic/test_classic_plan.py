@@ -18,7 +18,8 @@ from maas_client.backends.foundry.classic.wire import hyperparameters
 from maas_client.command import JsonFile
 from maas_client.errors import DataError, PlanError, SettingsError
 from maas_client.plan import Plan
-from maas_client.spec import JobSpec, TrainingSpec
+from maas_client.spec import JobSpec
+from maas_client.trainingspec import TrainingSpec
 from maas_client.transport.workspace import Target
 
 TARGET = Target("sub", "rg", "hub-project")
