@@ -26,13 +26,19 @@ _BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
 }
 
 
+_BY_CODE = {
+    "context_length_exceeded": "Start afresh or shorten it.",
+    "content_filter": "Ask it in other words.",
+}
+
+
 def refused(status: int, message: str, *, code: str = "", request_id: str = "") -> ServiceError:
     """The error for an HTTP status that is not success; `message` is the endpoint's own."""
     kind, hint = _BY_STATUS.get(status, (ServiceError, ""))
     if status in _OVERLOADED:
         kind, hint = UnavailableError, "Try again in a moment."
     elif kind is ServiceError and status < 500:
-        kind, hint = RejectedError, "Start afresh or shorten it." if code == "context_length_exceeded" else ""
+        kind, hint = RejectedError, _BY_CODE.get(code, "")
     said = " ".join(message.split()) or f"HTTP status {status}"
     return kind(
         f"The endpoint refused: {said}",
@@ -59,6 +65,16 @@ def broken_off() -> UnavailableError:
         "The endpoint broke off in the middle of the answer.",
         hint="Ask again; `maas endpoints list` says whether it still runs.",
         operation=OPERATION,
+    )
+
+
+def filtered() -> RejectedError:
+    """The content filter of the deployment took the answer away, or the rest of it."""
+    return RejectedError(
+        "The content filter of the endpoint took the answer away.",
+        hint=_BY_CODE["content_filter"],
+        operation=OPERATION,
+        code="content_filter",
     )
 
 

@@ -52,17 +52,19 @@ class InferenceChat:
     def stream(
         self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
     ) -> Generator[str, None, None]:
-        ended = False
+        ended = ""
         with self._failures():
             reply = self._client.complete(messages=[*messages], model=self._model, stream=True, **settings)
             with reply:
                 for update in reply:
                     for choice in update.choices or ():
-                        ended = ended or choice.finish_reason is not None
+                        ended = choice.finish_reason or ended
                         if choice.delta is not None and choice.delta.content:
                             yield choice.delta.content
         if not ended:
             raise failures.broken_off()
+        if ended == "content_filter":
+            raise failures.filtered()
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

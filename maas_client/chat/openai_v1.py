@@ -55,7 +55,7 @@ class OpenAIChat:
     def stream(
         self, messages: Sequence[Message], **settings: Unpack[ChatSettings]
     ) -> Generator[str, None, None]:
-        ended = False
+        ended = ""
         with self._failures():
             reply = self._client.chat.completions.create(
                 messages=_plain(messages), model=self._model, stream=True, **settings
@@ -63,11 +63,13 @@ class OpenAIChat:
         with reply, self._failures(in_answer=True):
             for update in reply:
                 for choice in update.choices:
-                    ended = ended or choice.finish_reason is not None
+                    ended = choice.finish_reason or ended
                     if choice.delta is not None and choice.delta.content:
                         yield choice.delta.content
         if not ended:
             raise failures.broken_off()
+        if ended == "content_filter":
+            raise failures.filtered()
 
     @contextmanager
     def _failures(self, *, in_answer: bool = False) -> Iterator[None]:

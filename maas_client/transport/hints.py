@@ -15,6 +15,7 @@ from maas_client.errors import (
 )
 
 SIGN_IN = "Sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
+CHECK_KEY = "Check the key; a Foundry resource's is AZURE_OPENAI_API_KEY, and without it you sign in."
 _ROLE = "Ask the owner for a role that allows it (Azure ML: AzureML Data Scientist), then wait some minutes."
 _STORAGE_ROLE = "Ask for the role Storage Blob Data Contributor on the storage account."
 _TENANT = "Set AZURE_TENANT_ID to the tenant of the subscription, or `az login --tenant`."
@@ -52,6 +53,7 @@ _BY_CODE: dict[str, str] = {
     "content_filter": "Change the text: the content filter of the deployment refused it.",
     "contentfilter": "Change the text: the content filter of the deployment refused it.",
     "deploymentnotfound": "Check the name of the deployment; a new one takes some minutes to answer.",
+    "insufficientquota": "Ask for quota in the portal, lower deploy.capacity, or take another deploy.sku.",
     "skunotavailable": _ROOM,
     "outofcapacity": _ROOM,
     "allocationfailed": _ROOM,

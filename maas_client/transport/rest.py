@@ -16,6 +16,7 @@ from maas_client.errors import ServiceError, UnavailableError
 from maas_client.transport.answer import Answer
 from maas_client.transport.credential import Credential
 from maas_client.transport.failures import failure_of
+from maas_client.transport.hints import CHECK_KEY
 from maas_client.transport.longrunning import look, result, wait
 from maas_client.transport.operations import Operation, begun
 from maas_client.transport.paging import items_of, next_url, with_params
@@ -205,6 +206,8 @@ class Rest:
         if answer.status < 300:
             return answer, None
         failure = failure_of(answer, operation=operation, client_request_id=identity)
+        if answer.status == 401 and self._credential is not None and not self._credential.renewable:
+            failure.hint = CHECK_KEY
         if isinstance(failure, UnavailableError):
             failure.retry_after_s = retry_after_s(answer.headers, self._clock())
             if failure.retry_after_s is not None:

@@ -168,6 +168,7 @@ CHUNK = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"},
 ERROR = (
     b'data: {"error": {"message": "The model failed", "type": "server_error", "code": "internal_error"}}\n\n'
 )
+FILTERED = b'data: {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter"}]}\n\n'
 REPLIES: dict[str, tuple[int, str, bytes]] = {
     "page": (200, "text/html", b"<html>Hello</html>"),
     "object": (200, "application/json", b'{"hello": "you"}'),
@@ -178,6 +179,7 @@ REPLIES: dict[str, tuple[int, str, bytes]] = {
     "torn": (200, "text/event-stream", CHUNK),
     "ended": (200, "text/event-stream", CHUNK),
     "failed": (200, "text/event-stream", CHUNK + ERROR),
+    "filtered": (200, "text/event-stream", CHUNK + FILTERED + b"data: [DONE]\n\n"),
 }
 
 
@@ -207,6 +209,7 @@ def stranger() -> Iterator[str]:
         ("torn", True, UnavailableError),
         ("ended", True, UnavailableError),
         ("failed", True, UnavailableError),
+        ("filtered", True, RejectedError),
     ],
 )
 def test_strange_answers_become_our_errors(

@@ -236,9 +236,10 @@ def test_a_wrong_key_is_not_tried_twice() -> None:
     with (
         loopback(in_turn(Reply(401))) as server,
         client(server, credential=KeyCredential("k1")) as rest,
-        pytest.raises(AccessDeniedError),
+        pytest.raises(AccessDeniedError) as caught,
     ):
         rest.get("/x")
+    assert caught.value.hint.startswith("Check the key")
     assert [call.headers["api-key"] for call in server.calls] == ["k1"]
 
 

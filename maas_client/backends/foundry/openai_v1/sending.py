@@ -12,7 +12,7 @@ from maas_client.backends.foundry.openai_v1.results import write_samples
 from maas_client.backends.foundry.openai_v1.uploads import TRIES, pause, send_rows
 from maas_client.backends.foundry.openai_v1.wire import job_request, read_job
 from maas_client.backends.foundry.planned import config_of
-from maas_client.errors import RejectedError, UnavailableError
+from maas_client.errors import QuotaError, RejectedError, UnavailableError
 
 if TYPE_CHECKING:
     from maas_client.backends.foundry.openai_v1.account import Account
@@ -60,6 +60,9 @@ def _create(account: Account, plan: Plan, request: Mapping[str, Any]) -> Mapping
     except RejectedError as error:
         if _NO_TUNING in error.message and not (plan.spec.foundry.training_type):
             error.hint = "Set foundry.training_type, and check that the resource's region trains this model."
+        raise
+    except QuotaError as error:
+        error.hint = "Wait until one of its jobs has ended, or cancel one, then give the command again."
         raise
     return answer.mapping
 

@@ -122,6 +122,7 @@ def test_no_quota_is_said_at_once(world: World, stage: Stage) -> None:
     with pytest.raises(QuotaError, match="InsufficientQuota") as caught:
         stage.platform.endpoints.deploy(model.ref, SPEC)
     assert caught.value.request_id
+    assert "deploy.capacity" in caught.value.hint
     assert stage.platform.endpoints.deploy(model.ref, DeploySpec(name="card-end", capacity=10))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from maas_client.errors import ConflictError, MaasError, NotFoundError, UnavailableError
+from maas_client.errors import ConflictError, MaasError, NotFoundError, QuotaError, UnavailableError
 from maas_client.plan import Plan
 from maas_client.run import RunRef, RunState
 from maas_client.simulator.world import World
@@ -205,8 +205,9 @@ def test_exactly_once_a_list_that_lags_behind_is_looked_at_again(waiting: World,
 def test_exactly_once_a_refusal_is_not_tried_again(waiting: World, stage: Stage) -> None:
     plan = stage.plan()
     waiting.faults.order({"kind": "quota"})
-    with pytest.raises(MaasError):
+    with pytest.raises(QuotaError) as caught:
         stage.jobs.submit(plan)
+    assert "cancel one" in caught.value.hint
     assert stage.transport.asked.count(POST) == 1
     assert stage.tunings() == []
     stage.jobs.submit(plan)
