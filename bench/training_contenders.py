@@ -2,9 +2,9 @@
 
 Each runs in a process of its own and takes a step when it is told to, so that two can be measured in turns,
 step by step. It reads a line from stdin before each step and writes one of JSON after it: `tokens` (of the
-rows, without padding), `seconds`, `flops` (what the rows ask for: `Arithmetic`) and `gemm` (`gemm_flops`
-right after the step). At the end it writes `loss`, that of the trained weights on held-out rows, by the same
-code for all, and `peak_mb`, its peak memory.
+rows, without padding), `seconds`, `computed` (seconds of processor time), `flops` (what the rows ask for:
+`Arithmetic`) and `gemm` (`gemm_flops` right after the step). At the end it writes `loss`, that of the trained
+weights on held-out rows, by the same code for all, and `peak_mb`, its peak memory.
 """
 
 from __future__ import annotations
@@ -156,19 +156,20 @@ class Turns:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print goes elsewhere
-        self._start = 0.0
+        self._start = self._computed = 0.0
 
     def begin(self) -> None:
         """Wait for the turn, and start the clock."""
         if not sys.stdin.readline():
             raise SystemExit("nobody asks for a step any more")
-        self._start = time.perf_counter()
+        self._start, self._computed = time.perf_counter(), time.process_time()
 
     def end(self, rows: Sequence[Any], arithmetic: Arithmetic) -> None:
         """Stop the clock, and tell of the step that took these rows."""
-        seconds = time.perf_counter() - self._start
+        seconds, computed = time.perf_counter() - self._start, time.process_time() - self._computed
         tokens = sum(len(row.ids) for row in rows)
-        self.tell(tokens=tokens, seconds=seconds, flops=arithmetic.of(rows), gemm=gemm_flops())
+        told = {"tokens": tokens, "seconds": seconds, "computed": computed, "flops": arithmetic.of(rows)}
+        self.tell(**told, gemm=gemm_flops())
 
     def tell(self, **facts: float) -> None:
         """Write a line."""
@@ -298,6 +299,9 @@ def main() -> None:
     given = parser.parse_args()
     work, turns = Work.named(given.size, given.folder), Turns()
     if given.contender.startswith("ours"):
+        from tuning.startup import prepare_process
+
+        prepare_process()  # as the script does when it is started
         model = train_ours(work, given.steps, turns, defaults=given.contender == "ours-defaults")
     else:
         model = train_trl(work, given.steps, turns, tuned=given.contender == "trl-tuned")

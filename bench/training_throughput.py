@@ -14,7 +14,8 @@ every linear layer.
 The two of a pair are processes of their own (bench/training_contenders.py) that take their steps in turns,
 the one that begins changing each time: what else the machine does hits both. The bounded figure is the
 median, over the steps after the first, of the ratio of tokens/s of two steps that were taken one after the
-other. Memory is the peak of each process. The loss compared is that of the trained weights of the tuned pair
+other. Beside it stands the ratio of tokens by processor time, which other programs disturb less. Memory is
+the peak of each process. The loss compared is that of the trained weights of the tuned pair
 on the same held-out rows, by the same code. Beside each stands the share of this CPU's limit: a step's
 arithmetic (4 floating-point operations a weight of linear layers and token, of the output head where a token
 carries loss, and attention's) by its seconds, against a large product of matrices measured right after it.
@@ -113,6 +114,10 @@ class Contender:
         """Tokens/s of a step."""
         return self.steps[step]["tokens"] / self.steps[step]["seconds"]
 
+    def cost(self, step: int) -> float:
+        """Processor seconds a token of a step."""
+        return self.steps[step]["computed"] / self.steps[step]["tokens"]
+
     def share(self) -> float:
         """The median share of the limit of this CPU that its steps reached."""
         return statistics.median(one["flops"] / one["seconds"] / one["gemm"] for one in self.steps[1:])
@@ -145,10 +150,12 @@ def judge(pair: Pair, mine: Contender, theirs: Contender) -> bool:
     low, high = sorted(ratios)[quarter - 1], sorted(ratios)[-quarter]
     rates = [statistics.median(one.rate(step) for step in range(1, len(one.steps))) for one in (mine, theirs)]
     shares = [one.share() for one in (mine, theirs)]
+    costs = [theirs.cost(step) / mine.cost(step) for step in range(1, len(mine.steps))]
     print(
         f"{pair}: tokens/s {speed:.2f} (half of {len(ratios)} steps within {low:.2f} to {high:.2f}; "
         f"{rates[0]:.0f} against {rates[1]:.0f}; bound {pair.bound}); "
         f"peak memory {memory:.2f} (bound {pair.memory or 'none'}); "
+        f"tokens by processor time {statistics.median(costs):.2f}; "
         f"share of the GEMM limit {shares[0]:.2f} against {shares[1]:.2f}",
         flush=True,
     )
