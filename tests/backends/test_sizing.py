@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maas_client import catalog
+from maas_client.backends.azureml.planning import plan_run
 from maas_client.backends.duration import BYTES_A_TOKEN, SHARE_OF_PEAK, flops_a_token, tokens_of_steps
 from maas_client.backends.modelfiles import check_model
 from maas_client.backends.sizing import USABLE, memory_warnings, size_up_gpus, size_up_here
 from maas_client.backends.trainables import check_method
 from maas_client.bundled import model_folder, tuning_module
+from maas_client.cli.views import plan_view
 from maas_client.errors import PlanError
 from maas_client.estimate import Estimate, Memory, Time, dollars_between
 from maas_client.spec import JobSpec
+from maas_client.transport.workspace import Target
 
 A100, T4, A10 = "Standard_NC24ads_A100_v4", "Standard_NC4as_T4_v3", "Standard_NV36ads_A10_v5"
 EIGHT_A100 = "Standard_ND96amsr_A100_v4"
@@ -264,3 +268,24 @@ def test_time_in_words(planned: Planned) -> None:
     time = dataclasses.replace(planned.time(), hours=(0.5, 0.91), tokens=(1e6, 2.26e6))
     assert str(time).startswith("30 to 55 minutes for 1 to 2.3 M tokens at ")
     assert str(dataclasses.replace(time, hours=(1.0, 12.3))).startswith("1 to 12 hours ")
+
+
+def test_a_plan_shows_memory_time_and_what_they_cost(planned: Planned) -> None:
+    plan = plan_run(planned.spec(), Target("sub", "rg", "ws"), on=date(2026, 11, 26))
+    lines = plan_view(plan).plain().splitlines()
+    assert any(line.startswith("memory    about 33.1 GiB of 80.0 GiB a GPU (bf16") for line in lines)
+    assert any(line.startswith("time      ") and "tokens/s" in line for line in lines)
+    assert "for the steps, as estimated" in plan.cost
+    shown = plan.to_dict()["estimate"]
+    assert shown["memory"]["smallest"] == A10
+    assert shown["time"]["hours"][0] < shown["time"]["hours"][1]
+    assert plan.warnings == ()
+
+
+def test_a_plan_warns_or_refuses_with_a_size_that_fits(planned: Planned) -> None:
+    target, day = Target("sub", "rg", "ws"), date(2026, 11, 26)
+    long = planned.spec(size=A10, training={"max_length": 65536})
+    (sentence,) = plan_run(long, target, on=day).warnings
+    assert sentence.endswith(f"the smallest size of Azure for it is {A100}.")
+    with pytest.raises(PlanError, match="Standard_NC4as_T4_v3 is too small"):
+        plan_run(planned.spec(size=T4), target, on=day)
