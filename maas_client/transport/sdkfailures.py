@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -91,6 +92,21 @@ _WITHOUT_STATUS: dict[str, type[ServiceError]] = {
 }
 
 
+# What requests and urllib3 say about a connection, and what that is in words.
+_LOST = tuple(
+    (re.compile(pattern, re.IGNORECASE), words)
+    for pattern, words in (
+        (r"Failed to resolve|Name or service|getaddrinfo", "the service's name is unknown"),
+        (r"Connection refused|Failed to establish", "the service takes no connection"),
+        (r"timed out|timeout", "the answer took too long"),
+        (
+            r"Connection (?:aborted|reset|broken)|RemoteDisconnected|IncompleteRead",
+            "the connection broke",
+        ),
+    )
+)
+
+
 @contextmanager
 def sdk_calls(operation: str) -> Iterator[None]:
     """Around calls into an Azure package: what it raises comes out as one of errors.py, redacted.
@@ -113,6 +129,10 @@ def failure_of_sdk(error: BaseException, *, operation: str = "") -> MaasError | 
         name = f"{cls.__module__}.{cls.__qualname__}"
         if name in SDK_ERRORS:
             kind = SDK_ERRORS[name]
+            if kind is ServiceError and error.__cause__ is not None:  # azure-ai-ml wraps what others raise
+                cause = failure_of_sdk(error.__cause__, operation=operation)
+                if cause is not None:
+                    return cause
             return _by_response(error, operation) if kind is None else _as(kind, error, operation)
     return None
 
@@ -120,6 +140,8 @@ def failure_of_sdk(error: BaseException, *, operation: str = "") -> MaasError | 
 def _as(kind: type[MaasError], error: BaseException, operation: str) -> MaasError:
     """An error of a kind that is known from the exception's class alone."""
     said = one_line(_first_line(error)).rstrip(". ") or type(error).__name__
+    if kind is UnavailableError:
+        said = next((words for pattern, words in _LOST if pattern.search(said)), said)
     message = f"Cannot {operation}: {said}." if operation else f"{said}."
     if not issubclass(kind, ServiceError):
         return kind(message, hint="Correct the job file as the message says.")

@@ -73,6 +73,31 @@ def test_no_other_module_of_the_packages_is_public_about_exceptions() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed'))", "the connection broke"),
+        (
+            "<HTTPSConnection at 0x7f>: Failed to establish a new connection: [Errno 111]",
+            "takes no connection",
+        ),
+        (
+            "HTTPSConnection(host='x'): Failed to resolve 'x' ([Errno -2] Name or service not known)",
+            "is unknown",
+        ),
+    ],
+)
+def test_a_lost_connection_inside_of_azure_ai_ml_may_be_tried_again(said: str, words: str) -> None:
+    from azure.ai.ml.exceptions import AssetException
+
+    error = AssetException(f"Error with code: {said}", no_personal_data_message="")
+    error.__cause__ = core.ServiceResponseError(said)
+    ours = failure_of_sdk(error, operation="start job card-1")
+    assert isinstance(ours, UnavailableError)
+    assert ours.message == f"Cannot start job card-1: {words}."
+    assert ours.hint
+
+
 def test_each_becomes_one_sentence() -> None:
     for cls in set(public_exceptions()):
         error = cls.__new__(cls)
