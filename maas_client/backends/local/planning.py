@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from maas_client.backends.basemodels import weights_of
 from maas_client.backends.datafiles import check_data_files
@@ -47,7 +46,7 @@ def plan_run(spec: JobSpec, home: Path, job: CommandJob | None = None) -> Plan:
     model = job.inputs.get("base", job.inputs["model"])
     weights = check_model(model) if isinstance(model, Path) else None
     trained = check_method(spec, weights) if trains else None
-    estimate = size_up_here(spec, weights, trained, psutil.virtual_memory().total) if trains else None
+    estimate = size_up_here(spec, weights, trained, _memory().total) if trains else None
     return Plan(
         spec=spec,
         backend="local",
@@ -124,8 +123,14 @@ def _warnings(
     numbers = trained.trained if trained else 0
     yield from _disk_warnings(spec, numbers, home)
     if estimate is not None:
-        free = psutil.virtual_memory().available // spec.distributed.processes
+        free = _memory().available // spec.distributed.processes
         yield from memory_warnings(estimate, free, f"{size(free)} are free for it")
+
+
+def _memory() -> Any:
+    import psutil
+
+    return psutil.virtual_memory()
 
 
 def _in_hub_cache(model: str) -> bool:
