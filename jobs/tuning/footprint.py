@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuning.sharding import OFFLOADS, Held, held_by_each
+from tuning.sharding import OFFLOADS, SHARDS_MODEL, Held, held_by_each
 
 FP32, BF16 = 4, 2
 BYTES_A_WEIGHT = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
@@ -70,14 +70,14 @@ class Kept:
     `low`: products of low rank, in ranks. `weights`: numbers kept for each weight, whatever the tokens.
     """
 
-    hidden: float
-    query: float
-    key: float
-    inner: float
-    low: float = 0
-    weights: float = 0
+    hidden: int
+    query: int
+    key: int
+    inner: int
+    low: int = 0
+    weights: int = 0
 
-    def numbers(self, shape: Shape, rank: int) -> float:
+    def numbers(self, shape: Shape, rank: int) -> int:
         """Numbers a token."""
         widths = self.hidden * shape.hidden + self.query * shape.query + self.key * shape.key
         return widths + self.inner * shape.inner + self.low * rank
@@ -85,7 +85,6 @@ class Kept:
 
 # Inputs and outputs of two norms; queries and what attention made of them; keys and values; the two halves of
 # the feed-forward part and their product.
-EACH = Kept(4, 2, 2, 3)
 LOW_RANK = Kept(4, 2, 2, 3, low=4)
 VIRTUAL = Kept(2, 2, 2, 2)  # frozen layers need none of their inputs
 KEPT: Mapping[str, Kept] = {
@@ -96,19 +95,19 @@ KEPT: Mapping[str, Kept] = {
     "lokr": Kept(4, 2, 2, 3, weights=1),
     "vera": Kept(4, 3, 4, 4, low=4),
     "ia3": Kept(3, 3, 4, 6),  # and each layer's unscaled result
-    "full": EACH,
+    "full": Kept(4, 2, 2, 3),
     **dict.fromkeys(("prefix", "prompt", "p-tuning"), VIRTUAL),
 }
 DROPOUT = Kept(2, 2, 0, 1)
 """What dropout on adapters keeps besides: each layer's input as it was dropped out of, and where."""
 PLAIN = Kept(0, 2, 1, 1)
 """What layers keep besides that are not lean (tuning/lean.py): the whole projection, and silu of the gate."""
-WORKING = Kept(0, 0, 0, 3)
-"""What a block's backward pass has in hand at its widest: around the feed-forward part's gate."""
+WORKING = 3
+"""What a block's backward pass has in hand at its widest: in the feed-forward part, in its widths."""
 SCALING = frozenset({"dora", "adalora", "vera", "ia3"})
 """Methods that multiply layers' results by trained numbers, which are in fp32: twice as many, all in fp32."""
-CPU_PRODUCTS = Kept(0, 0, 0, 4)
-"""What products in bf16 hold on a CPU besides tensors, in oneDNN: measured, not counted."""
+CPU_PRODUCTS = 4
+"""What products in bf16 hold on a CPU besides tensors, in oneDNN, in such widths: measured, not counted."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +239,12 @@ def _kept_a_token(shape: Shape, load: Load) -> float:
 
 def _working(shape: Shape, load: Load) -> int:
     """What is in hand in the backward pass; where parameters are split, one block's are there whole."""
-    whole = shape.linear // shape.blocks * load.base_width if load.strategy in ("zero3", "fsdp") else 0
+    whole = shape.linear // shape.blocks * load.base_width if load.strategy in SHARDS_MODEL else 0
     width = 2 * FP32 if load.method in SCALING and load.precision == "bf16" else load.width
-    a_token = WORKING.numbers(shape, load.rank) * width
+    a_token = WORKING * width
     if load.precision == "bf16" and load.device == "cpu":
-        a_token += CPU_PRODUCTS.numbers(shape, load.rank) * BF16
-    return round(load.all_tokens * a_token) + whole
+        a_token += CPU_PRODUCTS * BF16
+    return load.all_tokens * shape.inner * a_token + whole
 
 
 def _logits(shape: Shape, load: Load) -> int:
