@@ -79,11 +79,11 @@ def test_no_other_module_of_the_packages_is_public_about_exceptions() -> None:
         ("('Connection aborted.', RemoteDisconnected('Remote end closed'))", "the connection broke"),
         (
             "<HTTPSConnection at 0x7f>: Failed to establish a new connection: [Errno 111]",
-            "takes no connection",
+            "the service takes no connection",
         ),
         (
             "HTTPSConnection(host='x'): Failed to resolve 'x' ([Errno -2] Name or service not known)",
-            "is unknown",
+            "the service's name is unknown",
         ),
     ],
 )
