@@ -122,6 +122,12 @@ class AzureCredential:
                 self._source = self._open_source()
             return self._source
 
+    def forget(self) -> None:
+        """Sign in anew at the next need: tokens in memory and the azure.identity credential are dropped."""
+        with self._lock:
+            self._source = None
+            self._held.clear()
+
     def headers(self, scope: str, *, fresh: bool = False, claims: str = "") -> Mapping[str, str]:
         """`Authorization: Bearer TOKEN` for a scope such as https://management.azure.com/.default."""
         return {"Authorization": f"Bearer {self.token(scope, fresh=fresh, claims=claims)}"}

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from maas_client.errors import PlanError, ServiceError
+from maas_client.errors import AccessDeniedError, PlanError, ServiceError
 from maas_client.transport.cloud import open_arm, open_cloud
 from maas_client.transport.credential import open_credential
 from maas_client.transport.members import mapping_at, text_at
 from maas_client.transport.redaction import shown_url
 from maas_client.transport.rest import Rest
+from maas_client.transport.sdkfailures import sdk_calls
 from maas_client.transport.trust import is_loopback, parts_of
 from maas_client.transport.workspace import Workspace as MlWorkspace
 from maas_client.transport.workspace import find_target
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 API_VERSION = "2024-10-01-preview"
 """The api-version that shows every kind of workspace and both ways of listing a datastore's secrets."""
+T = TypeVar("T")
+_UNAUTHORIZED = 401
 _DISCOVERY = "find the workspace's data plane"
 _PACKAGES = ("azure.identity", "azure.ai.ml", "azure.storage.blob")
 
@@ -126,8 +129,23 @@ class Workspace:
 
     @cached_property
     def client(self) -> Any:
-        """azure-ai-ml's MLClient, imported when first used. Use it inside transport's `sdk_calls(...)`."""
+        """azure-ai-ml's MLClient, imported when first used. `with_client` turns what it raises into ours."""
         return MlWorkspace(self.target, self.credential, self.cloud).client
+
+    def with_client(self, operation: str, do: Callable[[Any], T]) -> T:
+        """Do something with azure-ai-ml; it keeps tokens that the service refuses, so then once more with new
+        ones. What is done must be the same when it is done twice. Raises ServiceError.
+        """
+        try:
+            with sdk_calls(operation):
+                return do(self.client)
+        except AccessDeniedError as error:
+            if error.status != _UNAUTHORIZED:
+                raise
+        self.credential.forget()
+        vars(self).pop("client", None)
+        with sdk_calls(operation):
+            return do(self.client)
 
     def _find_api(self) -> str:
         """Ask the discovery service, which wants no token, where the data plane is."""

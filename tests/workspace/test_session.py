@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from maas_client.errors import NotFoundError, PlanError, ServiceError, SettingsError
+from maas_client.errors import AccessDeniedError, NotFoundError, PlanError, ServiceError, SettingsError
 from maas_client.settings import Settings
 from maas_client.simulator.world import World
 from maas_client.transport.cloud import PUBLIC
@@ -22,6 +22,7 @@ from maas_client.transport.credential import AzureCredential
 from maas_client.transport.workspace import Target
 from maas_client.workspace.session import Workspace, WorkspaceFacts, open_workspace
 from tests.simulator.inprocess import make_world, open_inprocess
+from tests.workspace.wired import Wired
 
 TARGET = Target("s", "r", "w")
 REGION = "https://eastus2.api.azureml.ms"
@@ -216,3 +217,27 @@ print([name for name in sys.modules if name.split(".")[0] in ("azure", "httpx", 
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_token_that_azure_ai_ml_holds_and_the_service_refuses_is_renewed_once() -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    workspace, seen = Wired().workspace, list[Any]()
+    first = workspace.credential.source
+
+    def do(client: Any) -> str:
+        seen.append(client)
+        if len(seen) in refused:
+            error = ClientAuthenticationError("The access token expiry UTC time is in the past")
+            error.status_code = 401
+            raise error
+        return "done"
+
+    refused = {1}
+    assert workspace.with_client("make it", do) == "done"
+    assert len(set(map(id, seen))) == 2
+    assert workspace.credential.source is not first
+    seen, refused = [], {1, 2}
+    with pytest.raises(AccessDeniedError, match="Cannot make it"):
+        workspace.with_client("make it", do)
+    assert len(seen) == 2

@@ -11,7 +11,6 @@ from maas_client.check import Check
 from maas_client.errors import ConflictError, NotFoundError, QuotaError, ServiceError, UnavailableError
 from maas_client.transport.commands import put_cluster
 from maas_client.transport.members import mapping_at, member, text_at
-from maas_client.transport.sdkfailures import sdk_calls
 
 if TYPE_CHECKING:
     from maas_client.spec import ComputeSpec, JobSpec
@@ -35,16 +34,19 @@ def ensure_cluster(workspace: Workspace, spec: JobSpec) -> None:
         return
     body = find_cluster(workspace, compute.name)
     if body is None or _state(body) == "failed":
-        with sdk_calls(f"make cluster {compute.name}"):
-            put_cluster(
-                workspace.client,
-                compute.name,
-                size=compute.size,
-                most=compute.instances,
-                is_low_priority=compute.priority == "low",
+        size, most, is_low = compute.size, compute.instances, compute.priority == "low"
+        workspace.with_client(
+            f"make cluster {compute.name}",
+            lambda client: put_cluster(
+                client,
+                str(compute.name),
+                size=size,
+                most=most,
+                is_low_priority=is_low,
                 idle_s=IDLE_S,
                 tags={TAG_JOB: spec.name},
-            )
+            ),
+        )
         return
     _require_fit(body, compute)
     _wait_ready(workspace, compute.name, body)

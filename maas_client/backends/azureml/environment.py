@@ -51,13 +51,10 @@ def bundled_environment(purpose: Literal["training", "serving"]) -> BundledEnvir
 def ensure_environment(workspace: Workspace, environment: BundledEnvironment) -> str:
     """See that the environment is in the workspace; returns its ARM id. May be repeated."""
     from maas_client.transport.commands import put_environment
-    from maas_client.transport.sdkfailures import sdk_calls
 
-    with sdk_calls(f"make environment {environment}"):
-        return put_environment(
-            workspace.client,
-            environment.name,
-            environment.version,
-            environment.image,
-            environment.conda,
-        )
+    return workspace.with_client(
+        f"make environment {environment}",
+        lambda client: put_environment(
+            client, environment.name, environment.version, environment.image, environment.conda
+        ),
+    )

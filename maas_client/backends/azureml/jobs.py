@@ -205,7 +205,6 @@ class AzuremlJobs:
     def resume(self, ref: RunRef) -> None:
         """Start the next attempt: a job with the same code, inputs and output folder."""
         from maas_client.transport.commands import put_job
-        from maas_client.transport.sdkfailures import sdk_calls
         from maas_client.workspace.jobs import attempt_of
 
         body = self._newest(ref)
@@ -215,8 +214,10 @@ class AzuremlJobs:
         name, again = attempt_name(ref.id, attempt_of(body)[1] + 1), body_again(body)
         code, environment = str(again.get("codeId") or ""), str(again["environmentId"])
         try:
-            with sdk_calls(f"start job {name}"):
-                put_job(self._workspace.client, name, again, code=code, environment=environment)
+            self._workspace.with_client(
+                f"start job {name}",
+                lambda client: put_job(client, name, again, code=code, environment=environment),
+            )
         except MaasError as error:
             self._made_all_the_same(name, error)
 

@@ -17,7 +17,6 @@ from maas_client.command import JsonFile
 from maas_client.errors import PlanError
 from maas_client.plan import NOT_CODE, Plan, file_hash, folder_hash
 from maas_client.transport.commands import put_job
-from maas_client.transport.sdkfailures import sdk_calls
 from maas_client.workspace.datastores import Place
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ def _code_of(plan: Plan) -> Iterator[Path]:
         copy = Path(scratch) / "code"
         with told("submit", plan.job.code):
             shutil.copytree(plan.job.code, copy, ignore=shutil.ignore_patterns(*NOT_CODE))
-            _require_same("code", copy, plan.hashes["code"])
+            if folder_hash(copy) != plan.hashes["code"]:
+                raise _changed("code", plan.job.code)
         yield copy
 
 
@@ -102,5 +102,8 @@ def send_job(plan: Plan, workspace: Workspace, body: Mapping[str, Any]) -> None:
     environment = plan.spec.compute.environment
     if environment is None:
         environment = ensure_environment(workspace, bundled_environment("training"))
-    with _code_of(plan) as code, sdk_calls(f"start job {plan.run_id}"):
-        put_job(workspace.client, plan.run_id, body, code=code, environment=environment)
+    with _code_of(plan) as code:
+        workspace.with_client(
+            f"start job {plan.run_id}",
+            lambda client: put_job(client, plan.run_id, body, code=code, environment=environment),
+        )
