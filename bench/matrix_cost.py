@@ -205,6 +205,7 @@ def _answer(pipe: Connection, run: Run, before: int, log: Path) -> None:
         counted = FlopCounterMode(display=False)
         with counted if asked == "prepare" else nullcontext():
             train.take_step(run, step)
+        run.holdings.report_once(run.events, run.processes)
         share = run.sizes[1] / run.sizes[0]
         pipe.send({"operations": counted.get_total_flops(), "share": share, "held": _held(log)})
 
