@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.matrix_cost import Cost
     from bench.matrix_runs import Learned
 
-MISSING = "not measured"
+MISSING, UNCOUNTED = "not measured", "not counted"
 HEAD = """# The matrix
 
 What is learned by which technique, measured on {date} by `python bench/matrix.py` on {cores} CPU cores:
@@ -33,8 +33,9 @@ Of a Phi-3 with hidden size 512 and 8 layers (28 M parameters, fp32, 2 sequences
 full training in one process, in turns, each process on one core; two processes take one sequence each. "Held"
 are the bytes of weights, gradients and moments that a process keeps; "peak" is the most that it takes of the
 machine's memory in a step, beyond Python and its libraries, once the model is loaded. Operations are those of
-all processes' matrix products; time is the median ratio of steps in turns. Under ZeRO the peak falls less
-than what is held: DeepSpeed has buffers to exchange, and on a CPU freed memory is not all given back.
+all processes' matrix products, but for those of packed weights, which cannot be counted; time is the median
+ratio of steps in turns. Under ZeRO each process holds less, but at this size its peak does not fall with
+that; that of a model of 200 M parameters, where it does, is in [distributed.md](distributed.md).
 
 | technique | processes | trained | held | of full's | peak | of full's | operations | time |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -112,10 +113,10 @@ def _costs_of(column: str, costs: Mapping[str, Cost]) -> str:
     named = {
         "memory held": [f"{one.held:.2f}" for one in found],
         "peak": [f"{one.peak:.2f}" for one in found],
-        "operations": [f"{one.operations:.2f}" for one in found],
+        "operations": [_operations(one) for one in found if _operations(one) != UNCOUNTED],
         "trained": [f"{one.share:.2%}" for one in found],
     }
-    return "<br>".join(f"{name} {_range(texts)}" for name, texts in named.items())
+    return "<br>".join(f"{name} {_range(texts)}" for name, texts in named.items() if texts)
 
 
 def _range(texts: Sequence[str]) -> str:
@@ -138,7 +139,7 @@ def _details(name: str, scenario: Scenario, learned: Mapping[str, Learned]) -> I
     yield ""
     yield (
         f"Task {scenario.task}, [{example}](../jobs/examples/{example}.yaml): {facts[0].steps} steps of "
-        f"{scenario.batch_size} rows, scored on {facts[0].rows} held-out rows "
+        f"{scenario.batch_size} rows,\nscored on {facts[0].rows} held-out rows "
         f"by {facts[0].metric}{' (the less, the better)' if facts[0].direction == 'min' else ''}."
     )
     yield ""
@@ -159,8 +160,13 @@ def _cost_row(cost: Cost) -> str:
     return (
         f"| {_title(cost.technique)} | {technique.processes} | {cost.share:.2%} "
         f"| {cost.held_bytes / 1e6:.0f} MB | {cost.held:.2f} "
-        f"| {cost.peak_bytes / 1e6:.0f} MB | {cost.peak:.2f} | {cost.operations:.2f} | {cost.seconds:.2f} |"
+        f"| {cost.peak_bytes / 1e6:.0f} MB | {cost.peak:.2f} | {_operations(cost)} | {cost.seconds:.2f} |"
     )
+
+
+def _operations(cost: Cost) -> str:
+    """Beside full training's; what bitsandbytes multiplies with packed weights is not seen."""
+    return UNCOUNTED if TECHNIQUES[cost.technique].method == "qlora" else f"{cost.operations:.2f}"
 
 
 def _title(name: str) -> str:
