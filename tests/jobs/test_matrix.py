@@ -18,7 +18,7 @@ from training_stage import MINI, losses, make_phi3, read_events
 
 import evaluate
 import merge
-from bench.matrix_cells import COSTS, TECHNIQUES, Cell, cells
+from bench.matrix_cells import COSTS, ROWS, TECHNIQUES, Cell, cells
 from tuning.methods import METHODS, quantization_of
 from tuning.models import load_model, quantization_of_base
 from tuning.tasks import TASKS
@@ -26,6 +26,7 @@ from tuning.tasks import TASKS
 pytestmark = pytest.mark.slow
 
 PRODUCTS_AS_LARGE_AS_WEIGHTS = {"loha", "lokr"}  # kept for the backward pass, beside few sequences
+ROOT = Path(__file__).parents[2]
 PROBE = torch.arange(5, 45).reshape(2, 20)
 
 
@@ -76,6 +77,18 @@ def test_matrix_costs(ledger: Ledger, technique: str) -> None:
     if TECHNIQUES[technique].processes == 1:  # DeepSpeed's buffers outweigh what two processes save here
         shown = 0.1 if technique in PRODUCTS_AS_LARGE_AS_WEIGHTS else 0.4
         assert full.peak - facts.peak > shown * (full.held - facts.held)
+
+
+def test_matrix_page_has_every_cell() -> None:
+    """A row for each cell and each cost, and in the README the same overview."""
+    page = (ROOT / "docs" / "matrix.md").read_text(encoding="utf-8")
+    parts = {part.partition("\n")[0]: part for part in page.split("\n## ")}
+    rows = [(parts[cell.name], cell.technique_name) for cell in cells()]
+    rows += [(parts["What techniques cost"], technique) for technique in COSTS]
+    assert [technique for part, technique in rows if f"\n| `{technique}`" not in part] == []
+    overview = page[page.index("| scenario |") : page.index("\n\n## ")]
+    assert overview.count("\n") == len(ROWS) + 1
+    assert overview in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def require_the_steps_of_an_undisturbed_run(trained: Trained, undisturbed: list[float]) -> None:
