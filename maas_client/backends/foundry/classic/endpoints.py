@@ -7,6 +7,7 @@ again goes on, whatever was cut off before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ from maas_client.catalog import lookup, region_name
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.transport.credential import KeyCredential
+from maas_client.transport.errorwords import ErrorWords, error_words
 from maas_client.transport.members import mapping_at, text_at
+from maas_client.transport.operations import Operation, OperationState
 from maas_client.transport.rest import Rest
 from maas_client.transport.retrying import RetryPolicy
 
@@ -54,6 +57,7 @@ class ClassicEndpoints:
         self._open = workspace
         self._models = models
         self._location = location
+        self._making: dict[str, Operation] = {}
 
     def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:  # noqa: ARG002
         """Hosting by the hour until it is deleted, and tokens."""
@@ -62,8 +66,9 @@ class ClassicEndpoints:
     def deploy(self, model: ModelRef, spec: DeploySpec) -> EndpointStatus:
         """Do the next thing towards an endpoint for a model, and return at once; see the module.
 
-        Another version, place or one whose creation failed is deleted first. Raises NotFoundError for an
-        unknown model, ConflictError where the name serves another model or something that maas did not make.
+        Another version, place or one whose creation failed is deleted first; a failure of the last deploy is
+        told once before that. Raises NotFoundError for an unknown model, ConflictError where the name serves
+        another model or something that maas did not make.
         """
         registered = self._models.get(model.name, model.version)
         there = self._get(spec.name)
@@ -74,6 +79,8 @@ class ClassicEndpoints:
         if word.lower() == DELETING:
             return self._waiting(spec, model, word, "What had this name before is being deleted.")
         status = self._status(there)
+        if state is EndpointState.FAILED and spec.name in self._making:
+            return self._told(status)
         if state is EndpointState.FAILED or not self._is_same_place(there, model, spec):
             self._workspace.arm.begin(
                 "DELETE", self._path(spec.name), params=_VERSION, operation=f"delete endpoint {spec.name}"
@@ -85,7 +92,7 @@ class ClassicEndpoints:
 
     def status(self, ref: EndpointRef) -> EndpointStatus:
         """Look at the endpoint and, where Azure says that it is online, whether it answers."""
-        return self._seen(self._status(self._require(ref)))
+        return self._seen(self._told(self._status(self._require(ref))))
 
     def list(self) -> tuple[EndpointStatus, ...]:
         """Every endpoint of the workspace that maas made, by name, as Azure says; none is asked itself."""
@@ -178,15 +185,31 @@ class ClassicEndpoints:
             run=registered.lineage.run,
         )
         try:
-            answer = self._workspace.arm.put(
-                self._path(spec.name), body, params=_VERSION, operation=f"deploy {registered.ref}"
+            making = self._workspace.arm.begin(
+                "PUT", self._path(spec.name), body, params=_VERSION, operation=f"deploy {registered.ref}"
             )
-            return self._status(answer.mapping)
+            self._making[spec.name] = making
+            return self._status(making.answer.mapping)
         except ConflictError:
             there = self._get(spec.name)
             if there is None or text_at(there, "tags", TAG_MODEL) != str(registered.ref):
                 raise
             return self._status(there)
+
+    def _told(self, status: EndpointStatus) -> EndpointStatus:
+        """The same, with the reason of a failure that came since the last deploy."""
+        if status.state is not EndpointState.FAILED or status.ref.name not in self._making:
+            return status
+        return replace(status, message=self._why(self._making.pop(status.ref.name)) or status.message)
+
+    def _why(self, making: Operation) -> str:
+        """Why Azure could not make it, as far as the operation still tells; "" where it does not."""
+        with suppress(ServiceError):
+            body = self._workspace.arm.look(replace(making, state=OperationState.RUNNING)).answer.body
+            words = error_words(body) if mapping_at(body, "error") else ErrorWords()
+            said = ": ".join(part for part in (words.code, words.message.rstrip(". ")) if part)
+            return f"Azure could not make it: {said}." if said else ""
+        return ""
 
     def _key(self, name: str) -> str:
         keys = self._workspace.arm.post(

@@ -49,6 +49,7 @@ class OpenAIEndpoints:
         self._folder = folder / "endpoints"
         self._leases = Leases(self._folder)
         self._clock = clock
+        self._making: set[str] = set()
 
     def cost(self, model: RegisteredModel, spec: DeploySpec) -> str:  # noqa: ARG002
         """Hosting by the hour, or the developer tier's day, and tokens."""
@@ -71,6 +72,8 @@ class OpenAIEndpoints:
                 self._require_same_model(there, model)
                 if there.native.lower() == "deleting":
                     return self._waiting(spec, model, "What had this name before is being deleted.")
+                if there.state is EndpointState.FAILED and spec.name in self._making:
+                    return self._seen(there)  # told once; the same deploy again makes it anew
                 if self._is_wanted(there, registered, tuned, spec):
                     return self._seen(there)
             return self._put(registered, tuned, spec)
@@ -172,6 +175,7 @@ class OpenAIEndpoints:
             params=self._account.params,
             operation=f"deploy {registered.ref} as {spec.name}",
         )
+        self._making.add(spec.name)
         self._leases.keep(spec.name, replace(lease, operation=operation.look_url))
         return self._seen(self._leases.read(operation.answer.mapping))
 
@@ -222,6 +226,8 @@ class OpenAIEndpoints:
     def _seen(self, there: Deployment) -> EndpointStatus:
         """The same, READY only if the deployment answers: Azure says Succeeded before that."""
         status = self._status(there)
+        if status.state is EndpointState.FAILED:
+            self._making.discard(there.name)
         if status.state is not EndpointState.READY or there.lease is None or there.lease.answered:
             return status
         if silence := why_silent(self._account, there.name):

@@ -140,6 +140,24 @@ def test_one_whose_creation_failed_is_made_anew(room: Room, model: RegisteredMod
     assert endpoint_state(room.endpoints()["card-end"])[1] == "Online"
 
 
+def test_a_failure_is_told_once_with_its_reason_before_it_is_made_anew(
+    room: Room, model: RegisteredModel
+) -> None:
+    endpoints, _ = opened(room)
+    order(room, {"kind": "lro_fail", "match": "PUT .*serverless", "code": "NoRoom", "message": "All is full"})
+    endpoints.deploy(model.ref, SPEC)
+    pass_time(room)
+    told = endpoints.deploy(model.ref, SPEC)
+    assert (told.state, told.message) == (
+        EndpointState.FAILED,
+        "Azure could not make it: NoRoom: All is full.",
+    )
+    assert "card-end" in room.endpoints()
+    assert endpoints.deploy(model.ref, SPEC).state is EndpointState.STARTING
+    pass_time(room)
+    assert "card-end" not in room.endpoints()
+
+
 def test_another_region_keeps_the_model_s_home_in_its_id(room: Room, model: RegisteredModel) -> None:
     endpoints, _ = opened(room)
     endpoints.deploy(model.ref, SPEC.model_copy(update={"location": "West US 3"}))

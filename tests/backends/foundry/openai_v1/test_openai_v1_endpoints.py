@@ -116,6 +116,17 @@ def test_a_failed_deployment_says_why_and_is_made_again(world: World, stage: Sta
     assert stage.platform.endpoints.status(REF).state is EndpointState.READY
 
 
+def test_whoever_waits_for_a_deployment_is_told_once_that_it_failed(world: World, stage: Stage) -> None:
+    model = register(stage)
+    world.timing.provisioning_s = 1.0
+    world.faults.order({"kind": "lro_fail", "match": "deployments", "message": "There is no room."})
+    stage.platform.endpoints.deploy(model.ref, SPEC)
+    world.clock.move_on(10)
+    told = stage.platform.endpoints.deploy(model.ref, SPEC)
+    assert (told.state, told.message) == (EndpointState.FAILED, "There is no room.")
+    assert stage.platform.endpoints.deploy(model.ref, SPEC).state is EndpointState.STARTING
+
+
 def test_no_quota_is_said_at_once(world: World, stage: Stage) -> None:
     model = register(stage)
     world.quota["OpenAI.GlobalStandard.gpt-oss-20b-finetune"] = 10
