@@ -1,8 +1,8 @@
 """How much memory a step of training takes, part by part, from a model's widths: before the model is there.
 
 Only the standard library is imported: `maas plan` says what this says. The numbers of KEPT are counted, not
-fitted: they are the tensors that a block's layers keep for the backward pass, and bench/memory_model.py holds
-the sum to measured peaks.
+fitted: they are the tensors that a block's layers keep for the backward pass. bench/memory_model.py holds the
+sum to measured peaks.
 """
 
 from __future__ import annotations
