@@ -59,9 +59,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Texts of some 230 tokens, so that 16 of them at a time take much more memory than one."""
+    """Texts of up to 255 tokens, so that 16 of them at a time take much more memory than one."""
     path = tmp_path_factory.mktemp("long") / "rows.jsonl"
-    words = [" ".join(f"the {n} balls of box {n + k} are red" for k in range(24)) for n in range(52)]
+    words = [" ".join(f"the {n} balls of box {n + k} are red" for k in range(17)) for n in range(52)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in words), encoding="utf-8")
     return path
 
