@@ -167,6 +167,7 @@ def _work_alone(work: Callable[[int], int], rank: int, log: Path, threads: int) 
 
     import torch
 
+    from tuning.allocator import give_back_freed_memory
     from tuning.startup import prepare_process
 
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -175,6 +176,7 @@ def _work_alone(work: Callable[[int], int], rank: int, log: Path, threads: int) 
     torch.set_num_threads(threads)
     try:
         prepare_process()
+        give_back_freed_memory()  # peaks are what tensors take
         return work(rank)
     except Exception:  # noqa: BLE001 - as python does at the end of a program
         traceback.print_exc()

@@ -26,7 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "jobs"))
 
-from tuning.startup import prepare_process  # noqa: E402 - after sys.path
+from tuning.allocator import give_back_freed_memory  # noqa: E402 - after sys.path
+from tuning.startup import prepare_process  # noqa: E402
 
 TOLERANCE = 0.15
 STEPS = 2
@@ -226,6 +227,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only points whose line has this text")
     given = parser.parse_args()
     prepare_process()
+    give_back_freed_memory()  # as a run does where memory is tight
     points = [point for point in (QUICK if given.quick else grid()) if given.only in str(point)]
     ratios = []
     for point, outcome in outcomes(points):

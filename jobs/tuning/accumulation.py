@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tuning.allocator import give_back_freed_memory
 from tuning.batches import Batch, Plan
 from tuning.distributed import Processes
 from tuning.errors import FailedError
@@ -137,6 +138,7 @@ def _halve(run: Run, step: int, *, is_stuck: bool) -> None:
             f"There is not enough memory for step {step + 1}, not even with one row at a time; lower "
             "training.max_length, set training.gradient_checkpointing to true, or take method qlora."
         )
+    give_back_freed_memory()
     run.batches.parts *= 2
     write_json(run.files.output / PARTS_FILE, {"parts": run.batches.parts, "since_step": step + 1})
     what = f"micro-batches are cut into {run.batches.parts} parts from here on, with the same losses"

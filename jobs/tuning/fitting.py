@@ -22,17 +22,22 @@ if TYPE_CHECKING:
     from tuning.batches import Plan
     from tuning.distributed import Processes
 
-USABLE = 0.8
-"""Of the free memory: the rest is for what the estimate leaves out, and for holes between tensors."""
+USABLE, ROOMY = 0.8, 0.5
+"""Of the free memory: no more than USABLE is counted on, since the estimate leaves something out. A step that
+takes more than ROOMY leaves no room for the holes that freed tensors leave behind (tuning/allocator.py)."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Into how many parts each micro-batch is cut, whether activations are computed twice, and why."""
+    """Into how many parts each micro-batch is cut, whether activations are computed twice, and why.
+
+    `is_tight`: freed memory has to go back at once.
+    """
 
     parts: int
     recomputes: bool
     why: str
+    is_tight: bool = False
 
     @property
     def what(self) -> str:
@@ -53,14 +58,17 @@ def fit(
 
     Either may be unknown (None). `most_parts` is a power of two.
     """
-    if wanted != "auto":
-        return Fit(1, wanted and can_recompute, "the config says so")
-    if need is None or free is None:
-        return Fit(1, False, "how much memory a step takes is not known")
     halvings = [1 << power for power in range(most_parts.bit_length())]
-    ways = [(parts, recomputes) for recomputes in (False, True)[: 1 + can_recompute] for parts in halvings]
-    parts, recomputes = next((way for way in ways if need(*way) <= USABLE * free), ways[-1])
-    return Fit(parts, recomputes, f"about {_gb(need(parts, recomputes))} of {_gb(free)} GB free")
+    if wanted != "auto":
+        parts, recomputes, why = 1, wanted and can_recompute, "the config says so"
+    elif need is None or free is None:
+        parts, recomputes, why = 1, False, "how much memory a step takes is not known"
+    else:
+        ways = [(part, again) for again in (False, True)[: 1 + can_recompute] for part in halvings]
+        parts, recomputes = next((way for way in ways if need(*way) <= USABLE * free), ways[-1])
+        why = f"about {_gb(need(parts, recomputes))} of {_gb(free)} GB free"
+    is_tight = need is not None and free is not None and need(parts, recomputes) > ROOMY * free
+    return Fit(parts, recomputes, why, is_tight)
 
 
 def most_parts(config: Config) -> int:

@@ -13,6 +13,7 @@ import torch
 
 from tuning import outcome
 from tuning.accumulation import MicroBatches, parts_from_here
+from tuning.allocator import give_back_freed_memory
 from tuning.batches import Batch, Plan
 from tuning.checkpoints import Checkpoints, Progress
 from tuning.combinations import refusal
@@ -238,6 +239,8 @@ def prepare(config: Config, files: Files, processes: Processes, stop: StopReques
     installed = install(model, chosen, processes.device, autocast, virtual_tokens=is_virtual)
     free = memory_free_bytes(processes.device)
     fits = fit_run(model, config, plan, precision=precision, processes=processes, free=free)
+    if fits.is_tight:
+        give_back_freed_memory()
     if fits.recomputes:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     loss = objective.make_loss(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from tuning.allocator import give_back_freed_memory
 from tuning.stopping import exit_quietly_while_starting
 
 # OpenMP threads that wait for each other spin. On a machine that does something else too, the other thread
@@ -27,5 +26,4 @@ def prepare_process() -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    give_back_freed_memory()
     exit_quietly_while_starting()

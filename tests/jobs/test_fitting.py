@@ -62,6 +62,14 @@ def test_the_config_and_what_is_not_known_come_first() -> None:
     assert Fit(4, True, "").what == "micro-batches in 4 parts, activations computed twice"
 
 
+@pytest.mark.parametrize(("free_gb", "is_tight"), [(129, False), (127, True), (81, True), (None, False)])
+def test_freed_memory_goes_back_where_it_is_short(free_gb: int | None, is_tight: bool) -> None:
+    free = None if free_gb is None else free_gb * GB
+    for wanted in ("auto", False):
+        made = fit(need, free, wanted=wanted, can_recompute=True, most_parts=1)  # type: ignore[arg-type]
+        assert made.is_tight == is_tight
+
+
 def chosen(model: Any, free_gb: float, strategy: str = "none", **training: Any) -> tuple[int, bool]:
     config = Config(
         task="chat",

@@ -25,6 +25,8 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {jobs!r})
 import train
+from tuning.allocator import give_back_freed_memory
+give_back_freed_memory()
 take = train.take_step
 def with_limit(run, step):
     if step < {step} or {rank} not in (-1, run.processes.rank):
