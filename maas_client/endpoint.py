@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from maas_client.errors import ConflictError
+
 
 class EndpointState(StrEnum):
     """What an endpoint is doing, in the same words on every backend."""
@@ -62,6 +64,12 @@ class EndpointStatus:
         """JSON-ready data; holds no key."""
         return {**asdict(self), "ref": str(self.ref)}
 
+    def not_ready(self) -> ConflictError:
+        """Why this endpoint cannot be asked anything now."""
+        words = (self.message or self.native_state).rstrip(".")
+        what = f"Endpoint {self.ref.name} is {self.state}: {words}."
+        return ConflictError(what, operation="access", hint=f"maas endpoints show {self.ref.name}")
+
 
 @dataclass(frozen=True)
 class EndpointAccess:
@@ -75,3 +83,18 @@ class EndpointAccess:
     model: str
     key: str = field(repr=False)
     speaks: Literal["chat", "openai", "score"] = "chat"
+
+
+def traffic_of_one(ref: EndpointRef, deployment: str, shares: Mapping[str, int] | None) -> Mapping[str, int]:
+    """The traffic of an endpoint behind which one deployment answers everything.
+
+    Raises ConflictError for any other share that is wanted.
+    """
+    only = {deployment: 100}
+    if shares is not None and dict(shares) != only:
+        raise ConflictError(
+            f"Endpoint {ref.name} has one deployment, {deployment}, which gets every request.",
+            operation="traffic",
+            hint="A managed online endpoint (backend: azureml) can share its requests.",
+        )
+    return only

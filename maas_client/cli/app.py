@@ -120,11 +120,13 @@ def run(words: list[str]) -> int:
 
 
 def _app_of(words: list[str]) -> typer.Typer:
-    """The app with only the command that is asked for, where there is one: each other parser takes time too."""
+    """The app with only the command that is asked for, where there is one: each parser takes time."""
     name = next((word for word in words if not word.startswith("-")), "")
     one = copy.copy(app)
     one.registered_commands = [
-        each for each in app.registered_commands if name in (each.name, getattr(each.callback, "__name__", ""))
+        each
+        for each in app.registered_commands
+        if name in (each.name, getattr(each.callback, "__name__", ""))
     ]
     one.registered_groups = [each for each in app.registered_groups if each.name == name]
     return one if one.registered_commands or one.registered_groups else app

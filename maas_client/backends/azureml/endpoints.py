@@ -22,7 +22,7 @@ from maas_client.backends.azureml.serving import Assets, BundledAssets, Wanted
 from maas_client.backends.azureml.sight import cost_of_wanted, wanted_of
 from maas_client.backends.azureml.traffic import set_traffic, shares_for
 from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
-from maas_client.errors import ConflictError, NotFoundError, ServiceError
+from maas_client.errors import NotFoundError, ServiceError
 
 if TYPE_CHECKING:
     from maas_client.model import ModelRef, RegisteredModel
@@ -141,9 +141,7 @@ class AzuremlEndpoints:
         if status.state is not EndpointState.READY and not (
             answers and status.state is EndpointState.STARTING
         ):
-            words = (status.message or status.native_state).rstrip(".")
-            what = f"Endpoint {ref.name} is {status.state}: {words}."
-            raise ConflictError(what, operation="access", hint=f"maas endpoints show {ref.name}")
+            raise status.not_ready()
         return EndpointAccess(seen.endpoint.scoring_url, ref.name, self._online.key(ref.name), "score")
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:

@@ -16,7 +16,14 @@ from maas_client.backends.local.process import ask_to_stop, kill_group, supervis
 from maas_client.backends.local.server import ENDPOINT, KEY, LOG, STATE, Seen, ServerRecord, see
 from maas_client.backends.local.wire import CANCEL, LAUNCH, Cancel, Launch, Processes, write_text
 from maas_client.bundled import jobs_folder
-from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
+from maas_client.endpoint import (
+    Billing,
+    EndpointAccess,
+    EndpointRef,
+    EndpointState,
+    EndpointStatus,
+    traffic_of_one,
+)
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.model import ModelRef, RegisteredModel
 
@@ -97,23 +104,14 @@ class LocalEndpoints:
         """URL and key. Raises ConflictError while the endpoint is not ready."""
         status = self.status(ref)
         if status.state is not EndpointState.READY:
-            words = (status.message or status.native_state).rstrip(".")
-            what = f"Endpoint {ref.name} is {status.state}: {words}."
-            raise ConflictError(what, operation="access", hint=f"maas endpoints show {ref.name}")
+            raise status.not_ready()
         with told("access", self._endpoints):
             key = (self._endpoints / ref.name / KEY).read_text(encoding="utf-8")
         return EndpointAccess(status.url, ref.name, key)
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
         """One deployment answers everything. Raises ConflictError for any other share."""
-        only = {self._see(ref).record.model: 100}
-        if shares is not None and dict(shares) != only:
-            raise ConflictError(
-                f"Endpoint {ref.name} has one deployment, {next(iter(only))}, which gets every request.",
-                operation="traffic",
-                hint="A managed online endpoint (backend: azureml) can share its requests.",
-            )
-        return only
+        return traffic_of_one(ref, self._see(ref).record.model, shares)
 
     def delete(self, ref: EndpointRef) -> None:
         """Stop the server, remove folder and key. Raises NotFoundError for a name that never was deployed."""

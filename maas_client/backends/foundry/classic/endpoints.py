@@ -27,7 +27,14 @@ from maas_client.backends.foundry.classic.wire import (
     expires_at,
 )
 from maas_client.catalog import lookup, region_name
-from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
+from maas_client.endpoint import (
+    Billing,
+    EndpointAccess,
+    EndpointRef,
+    EndpointState,
+    EndpointStatus,
+    traffic_of_one,
+)
 from maas_client.errors import ConflictError, NotFoundError, ServiceError
 from maas_client.transport.credential import KeyCredential
 from maas_client.transport.errorwords import ErrorWords, error_words
@@ -108,24 +115,12 @@ class ClassicEndpoints:
         """URL and key. Raises ConflictError while the endpoint is not ready."""
         status = self.status(ref)
         if status.state is not EndpointState.READY:
-            words = (status.message or status.native_state).rstrip(".")
-            raise ConflictError(
-                f"Endpoint {ref.name} is {status.state}: {words}.",
-                operation="access",
-                hint=f"maas endpoints show {ref.name}",
-            )
+            raise status.not_ready()
         return EndpointAccess(status.url, status.model.rpartition(":")[0], self._key(ref.name), "chat")
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
         """One deployment answers everything. Raises ConflictError for any other share."""
-        only = {self._status(self._require(ref)).model: 100}
-        if shares is not None and dict(shares) != only:
-            raise ConflictError(
-                f"Endpoint {ref.name} has one deployment, {next(iter(only))}, which gets every request.",
-                operation="traffic",
-                hint="A managed online endpoint (backend: azureml) can share its requests.",
-            )
-        return only
+        return traffic_of_one(ref, self._status(self._require(ref)).model, shares)
 
     def delete(self, ref: EndpointRef) -> None:
         """Delete the endpoint and wait until it is gone, so that it bills no more. Raises NotFoundError."""

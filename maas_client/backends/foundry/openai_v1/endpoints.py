@@ -17,7 +17,14 @@ from maas_client.backends.foundry.openai_v1.hosted import Leases, key_of, why_fa
 from maas_client.backends.foundry.openai_v1.offers import sku_of
 from maas_client.backends.foundry.openai_v1.results import tuned_name
 from maas_client.backends.local.folders import lock, told
-from maas_client.endpoint import Billing, EndpointAccess, EndpointRef, EndpointState, EndpointStatus
+from maas_client.endpoint import (
+    Billing,
+    EndpointAccess,
+    EndpointRef,
+    EndpointState,
+    EndpointStatus,
+    traffic_of_one,
+)
 from maas_client.errors import ConflictError, NotFoundError, PlanError
 
 if TYPE_CHECKING:
@@ -100,24 +107,12 @@ class OpenAIEndpoints:
         """Address and key; without a key, whoever asks signs in. Raises ConflictError until it is ready."""
         status = self.status(ref)
         if status.state is not EndpointState.READY:
-            words = (status.message or status.native_state).rstrip(".")
-            raise ConflictError(
-                f"Endpoint {ref.name} is {status.state}: {words}.",
-                operation="access",
-                hint=f"maas endpoints show {ref.name}",
-            )
+            raise status.not_ready()
         return EndpointAccess(status.url, ref.name, key_of(self._account), "openai")
 
     def traffic(self, ref: EndpointRef, shares: Mapping[str, int] | None = None) -> Mapping[str, int]:
         """One model answers everything. Raises ConflictError for any other share."""
-        only = {self._status(self._require(ref)).model: 100}
-        if shares is not None and dict(shares) != only:
-            raise ConflictError(
-                f"Endpoint {ref.name} has one deployment, {next(iter(only))}, which gets every request.",
-                operation="traffic",
-                hint="A managed online endpoint (backend: azureml) can share its requests.",
-            )
-        return only
+        return traffic_of_one(ref, self._status(self._require(ref)).model, shares)
 
     def delete(self, ref: EndpointRef) -> None:
         """Delete the deployment and wait until it is gone, so that it bills no more; the model stays.
