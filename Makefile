@@ -52,7 +52,7 @@ azure-demo: setup-azure
 
 test: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-fast: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

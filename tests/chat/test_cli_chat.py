@@ -86,7 +86,7 @@ def test_what_cannot_be_asked(home: Path) -> None:
     for words, code, sentence in (
         (("tiny",), 2, "no terminal"),
         (("tiny", "-m", " "), 2, "message is empty"),
-        (("gone", "-m", "Hello"), 3, "no endpoint gone"),
+        (("gone", "-m", "Hello"), 3, "no endpoint 'gone'"),
         (("tiny", "-m", "Hello", "--client", "curl"), 2, "curl"),
         (("tiny", "-m", "word " * 3000), 3, "context is 8192"),
     ):
@@ -168,4 +168,4 @@ def test_ctrl_c_stops_the_answer_and_stays(home: Path) -> None:
 def test_an_endpoint_that_is_gone_is_told(home: Path) -> None:
     terminal = Terminal(home, "gone")
     assert terminal.exit_code() == 3
-    assert "no endpoint gone" in terminal.seen
+    assert "no endpoint 'gone'" in terminal.seen
