@@ -175,6 +175,7 @@ def _train(train: Any, order: dict[str, Any]) -> int:
     """In a forked process: train, with stdout and stderr in the log."""
     import traceback
 
+    from tuning.allocator import give_back_freed_memory
     from tuning.startup import prepare_process
 
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -186,6 +187,7 @@ def _train(train: Any, order: dict[str, Any]) -> int:
         sys.stdout = Stopper(sys.stdout, order["stop_after_step"])
     try:
         prepare_process()
+        give_back_freed_memory()  # so that peaks are what tensors take
         return int(train.main(order["arguments"]))
     except Exception:  # noqa: BLE001 - as python does at the end of a program
         traceback.print_exc()
