@@ -84,6 +84,10 @@ bench: setup-dev
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/data_check.py
 	$(BIN)/python bench/training_throughput.py
+	$(BIN)/python bench/length_mix.py
+	$(BIN)/python bench/start_time.py
+	$(BIN)/python bench/memory_model.py
+	$(BIN)/python bench/zero_memory.py
 	$(BIN)/python bench/submit_roundtrips.py
 	$(BIN)/python bench/transfer.py
 	$(BIN)/python bench/watch_many.py
