@@ -29,9 +29,9 @@ def azure() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(azure: Simulator) -> Any:
-    """The real MLClient with the real DefaultAzureCredential."""
+    """The real MLClient with the real DefaultAzureCredential; it does not renew a token that was revoked."""
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
