@@ -65,7 +65,7 @@ lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=jobs $(BIN)/lint-imports
+	PYTHONPATH=jobs $(BIN)/lint-imports --no-cache
 
 format: setup-dev
 	$(BIN)/ruff check --fix .
